@@ -1,0 +1,36 @@
+// One-shot all-gather: everybody shows its chunk, everybody reads all.
+#pragma once
+
+#include "link/exchange.h"
+#include "schedule/chunks.h"
+#include "schedule/cost.h"
+
+namespace ringtree {
+
+struct all_gather_one_shot {
+  static constexpr Cost cost(const Priced& call) {
+    const double n = call.world;
+    return {rounds_of(call.bytes / n, call.piece_bytes * n), call.bytes / n, (2 * n + 2) / n * call.bytes};
+  }
+
+  template <class Team, class Links, class T>
+  RT_HD static void run(Team& team, Links& links, Span<const T> in, Span<T> out, const Chunks& chunks) {
+    auto window = links.window();
+    const int rank = links.rank();
+    const std::size_t piece = window.template elements<T>();
+
+    for (std::size_t round = 0; round < chunks.rounds(piece); ++round) {
+      const auto [begin, size] = chunks.piece(rank, round, piece);
+      const Span<const T> own = in.part(begin - chunks.chunk(rank).begin, size);
+      post(team, window, own);
+      for (int peer = 0; peer < links.world(); ++peer) {
+        const auto [peer_begin, peer_size] = chunks.piece(peer, round, piece);
+        if (peer != rank) fetch(team, window, peer, out.part(peer_begin, peer_size));
+      }
+      team.copy(out.data() + begin, own.data(), size);
+      window.done(team);
+    }
+  }
+};
+
+}  // namespace ringtree

@@ -1,0 +1,224 @@
+#include "bindings/communicator.h"
+
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "communicator/communicator.h"
+#include "core/errors.h"
+
+namespace py = pybind11;
+
+namespace ringtree {
+namespace {
+
+using Address = std::uintptr_t;
+using Counts = std::vector<std::size_t>;
+using Result = std::shared_ptr<Work>;
+
+const void* readable(Address address) { return reinterpret_cast<const void*>(address); }
+void* writable(Address address) { return reinterpret_cast<void*>(address); }
+
+DType dtype_of(int code) {
+  if (code < 0 || code >= static_cast<int>(kDTypeNames.size()))
+    throw InvalidArgument("unknown dtype code " + std::to_string(code));
+  return static_cast<DType>(code);
+}
+
+ReduceOp op_of(int code) {
+  if (code < 0 || code >= static_cast<int>(kReduceOps))
+    throw InvalidArgument("unknown op code " + std::to_string(code));
+  return static_cast<ReduceOp>(code);
+}
+
+/// Keeps a Python object alive until C++ lets go of it, in whatever thread that happens.
+std::shared_ptr<void> kept(const py::object& object) {
+  return {object.inc_ref().ptr(), [](PyObject* pointer) {
+            const py::gil_scoped_acquire gil;
+            Py_DECREF(pointer);
+          }};
+}
+
+Result run(Communicator& self, const Request& request, bool async, const py::object& keep) {
+  std::shared_ptr<void> owner = async ? kept(keep) : nullptr;
+  const py::gil_scoped_release unlocked;
+  return self.run(request, async, std::move(owner));
+}
+
+Result exchange(Communicator& self, const std::vector<Letter>& letters, bool async, const py::object& keep) {
+  std::shared_ptr<void> owner = async ? kept(keep) : nullptr;
+  const py::gil_scoped_release unlocked;
+  return self.exchange(letters, async, std::move(owner));
+}
+
+/// Equal counts become one share size, for which more algorithms exist.
+void set_shares(Request& request, Counts Request::* counts, Counts given) {
+  const bool even = std::all_of(given.begin(), given.end(), [&](std::size_t c) { return c == given.front(); });
+  if (even && !given.empty())
+    request.count = given.front();
+  else
+    request.*counts = std::move(given);
+}
+
+Result all_reduce(Communicator& self, Address in, Address out, std::size_t count, int dtype, int op,
+                  double factor, std::string algorithm, bool async, const py::object& keep) {
+  Request request{Collective::all_reduce, readable(in), writable(out), count, dtype_of(dtype)};
+  request.op = op_of(op);
+  request.factor = factor;
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, keep);
+}
+
+Result reduce(Communicator& self, Address in, Address out, std::size_t count, int dtype, int op, double factor,
+              int root, std::string algorithm, bool async, const py::object& keep) {
+  Request request{Collective::reduce, readable(in), writable(out), count, dtype_of(dtype)};
+  request.op = op_of(op);
+  request.factor = factor;
+  request.root = root;
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, keep);
+}
+
+Result broadcast(Communicator& self, Address data, std::size_t count, int dtype, int root,
+                 std::string algorithm, bool async, const py::object& keep) {
+  Request request{Collective::broadcast, readable(data), writable(data), count, dtype_of(dtype)};
+  request.root = root;
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, keep);
+}
+
+Result all_gather(Communicator& self, Address in, Address out, Counts counts, int dtype, std::string algorithm,
+                  bool async, const py::object& keep) {
+  Request request{Collective::all_gather, readable(in), writable(out), 0, dtype_of(dtype)};
+  set_shares(request, &Request::out_counts, std::move(counts));
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, keep);
+}
+
+Result reduce_scatter(Communicator& self, Address in, Address out, Counts counts, int dtype, int op,
+                      double factor, std::string algorithm, bool async, const py::object& keep) {
+  Request request{Collective::reduce_scatter, readable(in), writable(out), 0, dtype_of(dtype)};
+  set_shares(request, &Request::in_counts, std::move(counts));
+  request.op = op_of(op);
+  request.factor = factor;
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, keep);
+}
+
+Result all_to_all(Communicator& self, Address in, Address out, std::size_t count, int dtype,
+                  std::string algorithm, bool async, const py::object& keep) {
+  Request request{Collective::all_to_all, readable(in), writable(out), count, dtype_of(dtype)};
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, keep);
+}
+
+Result all_to_all_v(Communicator& self, Address in, Address out, Counts in_counts, Counts out_counts, int dtype,
+                    std::string algorithm, bool async, const py::object& keep) {
+  Request request{Collective::all_to_all, readable(in), writable(out), 0, dtype_of(dtype)};
+  request.in_counts = std::move(in_counts);
+  request.out_counts = std::move(out_counts);
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, keep);
+}
+
+template <Collective kCollective>
+Result rooted_shares(Communicator& self, Address in, Address out, std::size_t count, int dtype, int root,
+                     std::string algorithm, bool async, const py::object& keep) {
+  Request request{kCollective, readable(in), writable(out), count, dtype_of(dtype)};
+  request.root = root;
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, keep);
+}
+
+Result barrier(Communicator& self, std::string algorithm, bool async) {
+  Request request{Collective::barrier};
+  request.algorithm = std::move(algorithm);
+  return run(self, request, async, py::none());
+}
+
+Result send(Communicator& self, Address data, std::size_t count, int dtype, int to, bool async,
+            const py::object& keep) {
+  return exchange(self, {{true, to, static_cast<std::byte*>(writable(data)), count, dtype_of(dtype)}}, async,
+                  keep);
+}
+
+Result recv(Communicator& self, Address data, std::size_t count, int dtype, int source, bool async,
+            const py::object& keep) {
+  return exchange(self, {{false, source, static_cast<std::byte*>(writable(data)), count, dtype_of(dtype)}},
+                  async, keep);
+}
+
+Result sendrecv(Communicator& self, Address in, std::size_t in_count, int to, Address out,
+                std::size_t out_count, int source, int dtype, bool async, const py::object& keep) {
+  return exchange(self,
+                  {{true, to, static_cast<std::byte*>(writable(in)), in_count, dtype_of(dtype)},
+                   {false, source, static_cast<std::byte*>(writable(out)), out_count, dtype_of(dtype)}},
+                  async, keep);
+}
+
+std::unique_ptr<Communicator> make(const std::string& transport, int rank, int world, double timeout,
+                                   const py::function& exchange) {
+  const auto translated = [&exchange](const std::string& own) {
+    const py::gil_scoped_acquire gil;
+    std::vector<std::string> all;
+    for (const py::handle payload : exchange(py::bytes(own))) all.push_back(payload.cast<std::string>());
+    return all;
+  };
+  const py::gil_scoped_release unlocked;
+  return std::make_unique<Communicator>(transport, rank, world, timeout, translated);
+}
+
+}  // namespace
+
+void define_communicator(py::module_& module) {
+  using py::arg;
+  using Unlocked = py::call_guard<py::gil_scoped_release>;
+
+  py::class_<Work, Result>(module, "Work", "A call that may still be under way.")
+      .def("wait", &Work::wait, arg("timeout") = std::nullopt, Unlocked())
+      .def("done", &Work::done, Unlocked());
+
+  py::class_<Communicator>(module, "Communicator", "What a rank holds: its links and the order of its calls.")
+      .def(py::init(&make), arg("transport"), arg("rank"), arg("world"), arg("timeout"), arg("exchange"))
+      .def_property_readonly("rank", &Communicator::rank)
+      .def_property_readonly("world", &Communicator::world)
+      .def_property_readonly("timeout", &Communicator::timeout_seconds)
+      .def_property_readonly("transport", &Communicator::transport)
+      .def_property_readonly("closed", &Communicator::closed)
+      .def("all_reduce", &all_reduce, arg("in_"), arg("out"), arg("count"), arg("dtype"), arg("op"),
+           arg("factor"), arg("algorithm"), arg("async_op"), arg("keep"))
+      .def("reduce", &reduce, arg("in_"), arg("out"), arg("count"), arg("dtype"), arg("op"), arg("factor"),
+           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"))
+      .def("broadcast", &broadcast, arg("data"), arg("count"), arg("dtype"), arg("root"), arg("algorithm"),
+           arg("async_op"), arg("keep"))
+      .def("all_gather", &all_gather, arg("in_"), arg("out"), arg("counts"), arg("dtype"), arg("algorithm"),
+           arg("async_op"), arg("keep"))
+      .def("reduce_scatter", &reduce_scatter, arg("in_"), arg("out"), arg("counts"), arg("dtype"), arg("op"),
+           arg("factor"), arg("algorithm"), arg("async_op"), arg("keep"))
+      .def("all_to_all", &all_to_all, arg("in_"), arg("out"), arg("count"), arg("dtype"), arg("algorithm"),
+           arg("async_op"), arg("keep"))
+      .def("all_to_all_v", &all_to_all_v, arg("in_"), arg("out"), arg("in_counts"), arg("out_counts"),
+           arg("dtype"), arg("algorithm"), arg("async_op"), arg("keep"))
+      .def("gather", &rooted_shares<Collective::gather>, arg("in_"), arg("out"), arg("count"), arg("dtype"),
+           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"))
+      .def("scatter", &rooted_shares<Collective::scatter>, arg("in_"), arg("out"), arg("count"), arg("dtype"),
+           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"))
+      .def("barrier", &barrier, arg("algorithm"), arg("async_op"))
+      .def("send", &send, arg("data"), arg("count"), arg("dtype"), arg("to"), arg("async_op"), arg("keep"))
+      .def("recv", &recv, arg("data"), arg("count"), arg("dtype"), arg("source"), arg("async_op"), arg("keep"))
+      .def("sendrecv", &sendrecv, arg("in_"), arg("in_count"), arg("to"), arg("out"), arg("out_count"),
+           arg("source"), arg("dtype"), arg("async_op"), arg("keep"))
+      .def("chosen", &Communicator::chosen, arg("collective"), arg("nbytes"))
+      .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))
+      .def("abort", &Communicator::abort, arg("reason"), Unlocked())
+      .def("close", &Communicator::close, Unlocked());
+}
+
+}  // namespace ringtree

@@ -1,0 +1,64 @@
+// ringtree._core: translates between Python and the communicator, and does nothing else.
+#include <pybind11/functional.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "bindings/communicator.h"
+#include "bindings/errors.h"
+#include "communicator/choice.h"
+#include "core/dtype.h"
+#include "core/op.h"
+#include "core/reduction.h"
+#include "transports/transport.h"
+
+namespace py = pybind11;
+
+namespace ringtree {
+namespace {
+
+template <class Names>
+py::tuple to_tuple(const Names& names) {
+  py::list list;
+  for (const auto& name : names) list.append(name);
+  return py::tuple(list);
+}
+
+void define_catalogue(py::module_& module) {
+  module.attr("DTYPES") = to_tuple(kDTypeNames);
+  module.attr("OPS") = to_tuple(kReduceOpNames);
+  module.attr("COLLECTIVES") = to_tuple(kCollectiveNames);
+  std::vector<std::string> names;
+  for (const TransportEntry& entry : transports()) names.emplace_back(entry.name);
+  module.attr("TRANSPORTS") = to_tuple(names);
+
+  module.def(
+      "algorithms", [](const std::string& collective) { return algorithms_of(find_collective(collective)); },
+      py::arg("collective"), "Names of the algorithms of a collective.");
+  module.def("simd", &simd_name, "The instruction set of the reduction loops.");
+
+  py::class_<Cost>(module, "Cost", "What an algorithm declares about one call.")
+      .def_readonly("steps", &Cost::steps)
+      .def_readonly("bytes_per_link", &Cost::bytes_per_link)
+      .def_readonly("moved_bytes", &Cost::moved_bytes);
+  module.def(
+      "cost",
+      [](const std::string& collective, const std::string& algorithm, int world, std::size_t nbytes) {
+        const HostEntry& entry = catalogue()[find_algorithm(find_collective(collective), algorithm)];
+        return entry.cost(priced(LinkLayout::of(world), nbytes));
+      },
+      py::arg("collective"), py::arg("algorithm"), py::arg("world"), py::arg("nbytes"));
+}
+
+}  // namespace
+}  // namespace ringtree
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "The compiled core of ringtree.";
+  module.attr("__version__") = RINGTREE_VERSION;
+  ringtree::define_errors(module);
+  ringtree::define_catalogue(module);
+  ringtree::define_communicator(module);
+}

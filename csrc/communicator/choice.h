@@ -1,0 +1,47 @@
+// Which algorithm "auto" takes: the cheapest by declared cost and measured constants, or what the user's
+// rules say.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "communicator/host_entry.h"
+#include "link/layout.h"
+
+namespace ringtree {
+
+/// An algorithm for buffers of up to so many bytes.
+struct Rule {
+  std::size_t up_to_bytes;
+  std::uint8_t algorithm;  ///< index in the catalogue
+};
+
+/// Names of the algorithms of a collective, in the catalogue's order.
+std::vector<std::string> algorithms_of(Collective collective);
+
+/// Throws InvalidArgument, with the names there are.
+std::uint8_t find_algorithm(Collective collective, const std::string& name);
+Collective find_collective(const std::string& name);
+
+/// A call of `bytes` in a world with this layout.
+Priced priced(const LinkLayout& layout, std::size_t bytes);
+
+class Choice {
+ public:
+  explicit Choice(const LinkLayout& layout, bool oversubscribed);
+
+  /// `bytes` as in Priced; `even`: whether all shares have one size.
+  std::uint8_t choose(Collective collective, std::size_t bytes, bool even) const;
+
+  /// Replaces the rules of a collective. Ascending; the last one holds for all larger sizes.
+  void prefer(Collective collective, std::vector<Rule> rules);
+
+ private:
+  std::array<std::vector<Rule>, kCollectives> rules_;
+  std::array<std::uint8_t, kCollectives> uneven_{};  ///< taken where the rules' choice is for even shares only
+};
+
+}  // namespace ringtree

@@ -1,0 +1,306 @@
+#include "communicator/communicator.h"
+
+#include <pthread.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "communicator/fault.h"
+#include "core/errors.h"
+
+namespace ringtree {
+namespace {
+
+std::atomic<std::uint64_t> fork_generation{0};
+
+std::uint64_t current_fork_generation() {
+  static const bool registered = [] {
+    pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
+    return true;
+  }();
+  static_cast<void>(registered);
+  return fork_generation.load(std::memory_order_relaxed);
+}
+
+std::uint64_t hash_of(const std::vector<std::size_t>& counts) {
+  std::uint64_t hash = 1;
+  for (const std::size_t count : counts) hash = (hash ^ count) * 0x9E3779B97F4A7C15U + 1;
+  return hash | 1U;  // never 0, which stands for even shares
+}
+
+std::vector<std::size_t> offsets_of(const std::vector<std::size_t>& counts, std::size_t width) {
+  std::vector<std::size_t> offsets(counts.size() + 1);
+  for (std::size_t i = 0; i < counts.size(); ++i) offsets[i + 1] = offsets[i] + counts[i] * width;
+  return offsets;
+}
+
+/// Bytes as the cost model counts them: see Priced.
+std::size_t priced_bytes(const Request& request, int world) {
+  const std::size_t bytes = request.count * size_of(request.dtype), ranks = static_cast<std::size_t>(world);
+  switch (request.collective) {
+    case Collective::all_gather:
+    case Collective::reduce_scatter: {
+      const auto& counts = request.collective == Collective::all_gather ? request.out_counts : request.in_counts;
+      return request.is_even()
+                 ? bytes * ranks
+                 : std::accumulate(counts.begin(), counts.end(), std::size_t{0}) * size_of(request.dtype);
+    }
+    case Collective::all_to_all: return bytes * ranks * ranks;
+    case Collective::gather:
+    case Collective::scatter: return bytes * ranks;
+    default: return bytes;
+  }
+}
+
+}  // namespace
+
+Communicator::Communicator(const std::string& transport, int rank, int world, double timeout_seconds,
+                           const Exchange& exchange)
+    : transport_(transport),
+      rank_(rank),
+      world_(world),
+      timeout_seconds_(timeout_seconds),
+      fork_generation_(current_fork_generation()),
+      memory_(join(transport, rank, world, timeout_seconds, exchange)),
+      segment_(std::make_unique<Segment>(memory_->data(), world)),
+      liveness_(std::make_unique<Liveness>(*segment_, rank)),
+      patience_(std::make_unique<Patience>(*segment_, *liveness_, rank, timeout_seconds)),
+      mailbox_(std::make_unique<Mailbox>(*segment_, *liveness_, rank, timeout_seconds)),
+      choice_(segment_->layout(), spins_for(world) < spins_for(1)),
+      sent_(static_cast<std::size_t>(world)),
+      received_(static_cast<std::size_t>(world)),
+      sources_(static_cast<std::size_t>(world)),
+      scratch_(segment_->layout().lane.slot_bytes) {}
+
+Communicator::~Communicator() { close(); }
+
+std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std::shared_ptr<void> keep) {
+  check_usable(request.name());
+  check(request, rank_, world_);
+
+  std::unique_lock order(order_, std::try_to_lock);
+  if (!async && order.owns_lock() && queue_.empty()) {
+    Prepared call = prepare(request);
+    execute(call);
+    return nullptr;
+  }
+  if (!order.owns_lock()) order.lock();
+  check_usable(request.name());
+  queue_.push_back({prepare(request), nullptr});
+  const auto work = std::make_shared<Work>(
+      "rank " + std::to_string(rank_) + ", " + describe(queue_.back().call.header), std::move(keep));
+  queue_.back().work = work;
+  if (!worker_) worker_ = std::make_unique<std::thread>([this] { work_through_queue(); });
+  order.unlock();
+  wanted_.notify_one();
+  if (async) return work;
+
+  try {
+    work->wait();
+  } catch (const Interrupted&) {
+    abort("interrupted (Ctrl-C)");
+    throw;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<Work> Communicator::exchange(const std::vector<Letter>& letters, bool async,
+                                             std::shared_ptr<void> keep) {
+  for (const Letter& letter : letters) {
+    const char* call = letter.outgoing ? "send" : "recv";
+    check_usable(call);
+    if (letter.peer < 0 || letter.peer >= world_ || letter.peer == rank_)
+      throw InvalidArgument(refusal(rank_, call,
+                                    "the peer must be another rank of this world of " +
+                                        std::to_string(world_) + ", not " + std::to_string(letter.peer)));
+  }
+  if (has_fault(*segment_)) throw_fault(*segment_, rank_, letters.front().outgoing ? "send" : "recv");
+  return mailbox_->exchange(letters, !async, std::move(keep));
+}
+
+std::string Communicator::chosen(const std::string& collective, std::size_t bytes) const {
+  return catalogue()[choice_.choose(find_collective(collective), bytes, true)].name;
+}
+
+void Communicator::prefer(const std::string& collective,
+                          const std::vector<std::pair<std::size_t, std::string>>& rules) {
+  const Collective which = find_collective(collective);
+  std::vector<Rule> found;
+  for (const auto& [up_to_bytes, name] : rules) found.push_back({up_to_bytes, find_algorithm(which, name)});
+  const std::lock_guard order(order_);
+  choice_.prefer(which, std::move(found));
+}
+
+void Communicator::abort(const std::string& reason) {
+  check_usable("abort");
+  raise_fault(*segment_, ErrorKind::Aborted, {rank_},
+              "rank " + std::to_string(rank_) + " aborted the communicator: " + reason + ".");
+}
+
+void Communicator::close() {
+  if (closed_.exchange(true)) return;
+  if (fork_generation_ != current_fork_generation()) {  // the threads and the seat belong to the parent
+    worker_.release();
+    mailbox_->abandon();
+    return;
+  }
+  {
+    const std::lock_guard order(order_);
+    closing_ = true;
+  }
+  wanted_.notify_all();
+  if (worker_) worker_->join();
+  worker_.reset();
+  mailbox_->close();
+  AtomicRef(segment_->board(rank_).state).store(Board::left, release);
+  segment_->ring_everyone();
+}
+
+void Communicator::check_usable(const std::string& call) const {
+  if (fork_generation_ != current_fork_generation())
+    throw InvalidArgument(refusal(rank_, call,
+                                  "this communicator belongs to the process that forked this one; create a new "
+                                  "one in the child"));
+  if (closed_) throw InvalidArgument(refusal(rank_, call, "this communicator is closed"));
+}
+
+/// Under `order_`: gives the request its place in the sequence.
+Communicator::Prepared Communicator::prepare(const Request& request) {
+  const std::size_t width = size_of(request.dtype), share = request.count * width;
+  const bool even = request.is_even();
+  const std::uint8_t algorithm =
+      request.algorithm == "auto"
+          ? choice_.choose(request.collective, priced_bytes(request, world_), even)
+          : find_algorithm(request.collective, request.algorithm);
+  if (!even && catalogue()[algorithm].even_only)
+    throw InvalidArgument(refusal(rank_, request.name(),
+                                  "the algorithm '" + request.algorithm + "' needs shares of equal size"));
+
+  Prepared call{{}, {request.in, request.out, request.count, request.count, width,
+                     Chunks::equal(request.count, world_), Chunks::equal(request.count, world_), request.root,
+                     Reduction(request.dtype, request.reduces() ? request.op : ReduceOp::sum, world_)},
+                request.dtype, request.op, request.factor, {}, {}};
+  Task& task = call.task;
+  const std::size_t unit = request.reduces() ? 1 : width;  // elements where they are computed with, else bytes
+  if (!request.in_counts.empty()) call.in_offsets = offsets_of(request.in_counts, unit);
+  if (!request.out_counts.empty()) call.out_offsets = offsets_of(request.out_counts, unit);
+  const Chunks shares = Chunks::equal(request.count * unit, world_);
+  task.in_chunks = call.in_offsets.empty() ? shares : Chunks::at(call.in_offsets.data(), world_);
+  task.out_chunks = call.out_offsets.empty() ? shares : Chunks::at(call.out_offsets.data(), world_);
+  switch (request.collective) {
+    case Collective::broadcast: task.out_count = share; break;
+    case Collective::all_gather:
+    case Collective::gather:
+      task.in_count = task.out_chunks.chunk(rank_).size;
+      task.out_count = task.out_chunks.count();
+      break;
+    case Collective::reduce_scatter:
+    case Collective::scatter:
+      task.in_count = task.in_chunks.count();
+      task.out_count = task.in_chunks.chunk(rank_).size;
+      break;
+    case Collective::all_to_all:
+      task.in_count = task.in_chunks.count();
+      task.out_count = task.out_chunks.count();
+      break;
+    default: break;
+  }
+
+  CallHeader& header = call.header;
+  header.sequence = ++sequence_;
+  header.count = request.count;
+  // What each pair of an uneven all-to-all exchanges is known to that pair alone.
+  header.layout = even ? 0 : request.collective == Collective::all_to_all ? 1
+                         : hash_of(request.in_counts.empty() ? request.out_counts : request.in_counts);
+  header.collective = static_cast<std::uint8_t>(request.collective);
+  header.dtype = static_cast<std::uint8_t>(request.dtype);
+  header.op = request.reduces() ? static_cast<std::uint8_t>(request.op) : std::uint8_t{0};
+  header.algorithm = algorithm;
+  header.root = request.has_root() ? request.root : 0;
+  return call;
+}
+
+void Communicator::execute(Prepared& call) {
+  Board& board = segment_->board(rank_);
+  const CallHeader& header = call.header;
+  const CallConcern concern(*segment_, rank_, header);
+  if (has_fault(*segment_)) throw_fault(*segment_, rank_, describe(header));
+  board.enter(header);
+  if (call.op == ReduceOp::premul_sum) scale_input(call);
+  if (world_ == 1) return copy_alone(call);
+
+  patience_->begin(concern);
+  Solo team(*patience_, segment_->doorbells(), rank_, world_, spins_for(world_));
+  const LinkState state{sent_.data(), received_.data(), &window_, sources_.data(), scratch_.data()};
+  Links links(segment_->links(), segment_->layout(), state, digest_of(header), rank_);
+  const HostEntry& algorithm = catalogue()[header.algorithm];
+  algorithm.run(team, links, call.task);
+
+  const auto collective = static_cast<Collective>(header.collective);
+  if (collective == Collective::broadcast || collective == Collective::reduce ||
+      collective == Collective::gather || collective == Collective::scatter)
+    confirm_everyone(concern, team, header.sequence);
+  AtomicRef(board.done).store(header.sequence, release);
+}
+
+/// In a world of one every collective is a copy.
+void Communicator::copy_alone(const Prepared& call) {
+  const Task& task = call.task;
+  const auto collective = static_cast<Collective>(call.header.collective);
+  if (collective == Collective::broadcast || task.in == task.out) return;
+  const bool computes = collective == Collective::all_reduce || collective == Collective::reduce ||
+                        collective == Collective::reduce_scatter;
+  if (task.in_count != 0) std::memcpy(task.out, task.in, task.in_count * (computes ? task.width : 1));
+}
+
+/// premul_sum is a sum of scaled contributions.
+void Communicator::scale_input(Prepared& call) {
+  Task& task = call.task;
+  void* scaled = task.out;
+  if (static_cast<Collective>(call.header.collective) != Collective::all_reduce) {
+    scaled_.resize(task.in_count * task.width);
+    scaled = scaled_.data();
+  }
+  scale(call.dtype, scaled, task.in, task.in_count, call.factor);
+  task.in = scaled;
+}
+
+/// Where data flow one way only, a rank could finish beside peers that have called something else. It waits
+/// until all have arrived, and compares. Elsewhere no rank finishes without a message, and so a comparison,
+/// that depends on every other rank.
+void Communicator::confirm_everyone(const CallConcern& concern, Solo& team, std::uint64_t sequence) {
+  team.signal_all(segment_->board(rank_).arrived, sequence);
+  for (int peer = 0; peer < world_; ++peer) {
+    if (peer == rank_) continue;
+    Board& board = segment_->board(peer);
+    team.await(peer, [&](Order order) { return AtomicRef(board.arrived).load(order) >= sequence; });
+  }
+  concern.check_agreement();
+  if (has_fault(*segment_)) throw_fault(*segment_, rank_, concern.describe());
+}
+
+void Communicator::work_through_queue() {
+  for (;;) {
+    Queued* next = nullptr;
+    {
+      std::unique_lock order(order_);
+      wanted_.wait(order, [this] { return closing_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      next = &queue_.front();
+    }
+    std::exception_ptr error;
+    try {
+      execute(next->call);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    const std::shared_ptr<Work> work = next->work;
+    {
+      const std::lock_guard order(order_);
+      queue_.pop_front();
+    }
+    work->finish(error);
+  }
+}
+
+}  // namespace ringtree

@@ -1,0 +1,111 @@
+// What a rank holds: the segment it shares with its peers, the order of its calls, and what it remembers of
+// its links.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "communicator/call.h"
+#include "communicator/choice.h"
+#include "communicator/host_entry.h"
+#include "communicator/liveness.h"
+#include "communicator/mailbox.h"
+#include "communicator/patience.h"
+#include "communicator/rendezvous.h"
+#include "communicator/request.h"
+#include "communicator/segment.h"
+#include "communicator/work.h"
+#include "core/dtype.h"
+#include "core/op.h"
+
+namespace ringtree {
+
+class Communicator {
+ public:
+  /// Collective over all ranks. Throws InvalidArgument, TransportError or Timeout.
+  Communicator(const std::string& transport, int rank, int world, double timeout_seconds,
+               const Exchange& exchange);
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+  ~Communicator();
+
+  int rank() const { return rank_; }
+  int world() const { return world_; }
+  double timeout_seconds() const { return timeout_seconds_; }
+  const std::string& transport() const { return transport_; }
+
+  /// Runs a collective: in the caller's thread if it blocks and nothing is queued before it, else in the
+  /// worker. `keep` lives until the call is finished. Returns nothing if it blocked.
+  std::shared_ptr<Work> run(const Request& request, bool async, std::shared_ptr<void> keep);
+
+  std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool async, std::shared_ptr<void> keep);
+
+  /// What "auto" takes for even shares.
+  std::string chosen(const std::string& collective, std::size_t bytes) const;
+  void prefer(const std::string& collective, const std::vector<std::pair<std::size_t, std::string>>& rules);
+
+  /// Ends every call that is under way on any rank with Aborted.
+  void abort(const std::string& reason);
+
+  /// Finishes what is queued, then leaves. A peer that still needs this rank gets RankFailure.
+  void close();
+  bool closed() const { return closed_; }
+
+ private:
+  /// A checked request with all that was derived from it.
+  struct Prepared {
+    CallHeader header;
+    Task task;
+    DType dtype;
+    ReduceOp op;
+    double factor;
+    std::vector<std::size_t> in_offsets, out_offsets;  ///< what the task's uneven chunks borrow
+  };
+  struct Queued {
+    Prepared call;
+    std::shared_ptr<Work> work;
+  };
+
+  void check_usable(const std::string& call) const;
+  Prepared prepare(const Request& request);
+  void execute(Prepared& call);
+  static void copy_alone(const Prepared& call);
+  void scale_input(Prepared& call);
+  void confirm_everyone(const CallConcern& concern, Solo& team, std::uint64_t sequence);
+  void work_through_queue();
+
+  std::string transport_;
+  int rank_, world_;
+  double timeout_seconds_;
+  std::uint64_t fork_generation_;
+  std::atomic<bool> closed_{false};
+
+  std::unique_ptr<Memory> memory_;
+  std::unique_ptr<Segment> segment_;
+  std::unique_ptr<Liveness> liveness_;
+  std::unique_ptr<Patience> patience_;
+  std::unique_ptr<Mailbox> mailbox_;
+  Choice choice_;
+
+  std::vector<LaneCursor> sent_, received_;
+  WindowCursor window_{};
+  std::vector<const void*> sources_;
+  std::vector<std::byte> scratch_, scaled_;
+
+  std::mutex order_;  ///< guards what follows; held by whoever runs a call in its own thread
+  std::uint64_t sequence_ = 0;
+  std::deque<Queued> queue_;  ///< its front is what the worker runs
+  bool closing_ = false;
+  std::condition_variable wanted_;
+  std::unique_ptr<std::thread> worker_;
+};
+
+}  // namespace ringtree

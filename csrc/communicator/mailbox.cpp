@@ -1,0 +1,269 @@
+#include "communicator/mailbox.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "communicator/fault.h"
+
+namespace ringtree {
+namespace {
+
+/// What a message says about itself. Not a hash: the receiver can put the sender's call into words.
+std::uint64_t digest_of(const Letter& letter) {
+  return static_cast<std::uint64_t>(letter.count) << 8U | static_cast<std::uint64_t>(letter.dtype);
+}
+
+std::string contents(std::uint64_t digest) {
+  return std::string(name_of(static_cast<DType>(digest & 0xFFU))) + " x " + std::to_string(digest >> 8U);
+}
+
+std::size_t bytes_of(const Letter& letter) { return letter.count * size_of(letter.dtype); }
+
+}  // namespace
+
+/// What a thread that waits for letters worries about: all of them, whosever they are.
+class Mailbox::Watch : public Concern {
+ public:
+  explicit Watch(Mailbox& box) : box_(&box) {}
+
+  std::string describe() const override {
+    const std::lock_guard lock(box_->mutex_);
+    const Transfer* transfer = box_->oldest();
+    return transfer == nullptr ? "send or recv" : box_->describe(*transfer);
+  }
+
+  void check_agreement() const override {
+    std::string late;
+    int peer = 0;
+    {
+      const std::lock_guard lock(box_->mutex_);
+      const Transfer* transfer = box_->oldest();
+      if (transfer == nullptr ||
+          std::chrono::duration<double>(Clock::now() - transfer->since).count() < box_->timeout_seconds_)
+        return;
+      late = box_->describe(*transfer);
+      peer = transfer->letter.peer;
+    }
+    raise_fault(*box_->segment_, ErrorKind::Timeout, {peer},
+                late + " was not answered within " + format_seconds(box_->timeout_seconds_) +
+                    ": rank " + std::to_string(peer) + " has not made the matching call.");
+  }
+
+  bool needs(int peer) const override {
+    const std::lock_guard lock(box_->mutex_);
+    const auto stuck = [&](Lane& lane) {
+      return !lane.transfers.empty() && !box_->can_move(lane, acquire);
+    };
+    const auto index = static_cast<std::size_t>(peer);
+    return stuck(box_->outgoing_[index]) || stuck(box_->incoming_[index]);
+  }
+
+  void give_up(int /*peer*/, double /*seconds*/) const override {}  // each letter has its own clock
+
+  void disagree(int peer, std::uint64_t sent, std::uint64_t expected) const override {
+    raise_fault(*box_->segment_, ErrorKind::Mismatch, {box_->rank_, peer},
+                "rank " + std::to_string(peer) + " sent a piece of " + std::to_string(sent) +
+                    " bytes where rank " + std::to_string(box_->rank_) + " expects " +
+                    std::to_string(expected) + ".");
+    throw_fault(*box_->segment_, box_->rank_, "recv from rank " + std::to_string(peer));
+  }
+
+ private:
+  Mailbox* box_;
+};
+
+Mailbox::Mailbox(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds)
+    : segment_(&segment),
+      liveness_(&liveness),
+      rank_(rank),
+      timeout_seconds_(timeout_seconds),
+      spins_(spins_for(segment.world())),
+      outgoing_(static_cast<std::size_t>(segment.world())),
+      incoming_(static_cast<std::size_t>(segment.world())) {}
+
+Mailbox::~Mailbox() { close(); }
+
+std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool blocking,
+                                        std::shared_ptr<void> keep) {
+  const auto call = std::make_shared<Call>();
+  call->letters_left = letters.size();
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Letter& letter : letters) {
+      Lane& to = lane(letter);
+      to.transfers.push_back({letter, ++to.letters, call, 0, Clock::now()});
+      if (!call->work)
+        call->work = std::make_shared<Work>("rank " + std::to_string(rank_) + ", " +
+                                                describe(to.transfers.back()),
+                                            std::move(keep));
+    }
+    if (!blocking && !helper_) helper_ = std::make_unique<std::thread>([this] { help(); });
+  }
+  if (!blocking) {
+    wanted_.notify_one();
+    segment_->doorbells()[rank_].ring_if_awaited();  // the helper may be asleep over older letters
+    return call->work;
+  }
+  Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
+  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  const Watch watch(*this);
+  try {
+    for (bool finished = false; !finished;) {
+      wait_until_moved(team, patience, watch, call);
+      const std::lock_guard lock(mutex_);
+      finished = call->finished;
+    }
+  } catch (...) {
+    fail_all(std::current_exception());
+    throw;
+  }
+  call->work->wait();
+  return nullptr;
+}
+
+void Mailbox::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  wanted_.notify_all();
+  if (helper_) helper_->join();
+  helper_.reset();
+}
+
+Mailbox::Lane& Mailbox::lane(const Letter& letter) {
+  return (letter.outgoing ? outgoing_ : incoming_)[static_cast<std::size_t>(letter.peer)];
+}
+
+Sender Mailbox::sender(Lane& lane, int peer) {
+  const Letter& letter = lane.transfers.front().letter;
+  return {segment_->links() + segment_->layout().mail_offset(rank_, peer), segment_->layout().mail, lane.cursor,
+          digest_of(letter), peer};
+}
+
+Receiver Mailbox::receiver(Lane& lane, int peer) {
+  const Letter& letter = lane.transfers.front().letter;
+  return {segment_->links() + segment_->layout().mail_offset(peer, rank_), segment_->layout().mail, lane.cursor,
+          digest_of(letter), peer};
+}
+
+bool Mailbox::can_move(Lane& lane, Order order) {
+  const Letter& letter = lane.transfers.front().letter;
+  return letter.outgoing ? sender(lane, letter.peer).ready(order) : receiver(lane, letter.peer).ready(order);
+}
+
+void Mailbox::move_piece(Lane& lane, Solo& team) {
+  Transfer& transfer = lane.transfers.front();
+  const Letter& letter = transfer.letter;
+  const std::size_t bytes =
+      std::min(bytes_of(letter) - transfer.moved_bytes, segment_->layout().mail.slot_bytes);
+  std::byte* piece = letter.data + transfer.moved_bytes;
+  if (letter.outgoing) {
+    Sender to = sender(lane, letter.peer);
+    const Claim slot = to.claim(team, bytes);
+    team.copy(slot.data, piece, bytes);
+    to.publish(team, slot, bytes);
+  } else {
+    Receiver from = receiver(lane, letter.peer);
+    if (from.next().digest != digest_of(letter)) return raise_mismatch(transfer, from.next().digest);
+    const Claim arrived = from.arrival(team, bytes);
+    team.copy(piece, arrived.data, bytes);
+    from.release(team, arrived);
+  }
+  transfer.moved_bytes += bytes;
+  transfer.since = Clock::now();
+  if (transfer.moved_bytes < bytes_of(letter)) return;
+
+  const std::shared_ptr<Call> call = transfer.call;
+  lane.transfers.pop_front();
+  if (!lane.transfers.empty()) lane.transfers.front().since = Clock::now();
+  if (--call->letters_left == 0) {
+    call->finished = true;
+    call->work->finish(nullptr);
+  }
+}
+
+/// Moves what can move; whether anything did.
+bool Mailbox::move_all(Solo& team, Order order) {
+  bool moved = false;
+  for (std::vector<Lane>* lanes : {&outgoing_, &incoming_}) {
+    for (Lane& lane : *lanes) {
+      while (!lane.transfers.empty() && can_move(lane, order) && !has_fault(*segment_)) {
+        move_piece(lane, team);
+        moved = true;
+      }
+    }
+  }
+  return moved;
+}
+
+const Mailbox::Transfer* Mailbox::oldest() const {
+  const Transfer* oldest = nullptr;
+  for (const std::vector<Lane>* lanes : {&outgoing_, &incoming_})
+    for (const Lane& lane : *lanes)
+      if (!lane.transfers.empty() && (oldest == nullptr || lane.transfers.front().since < oldest->since))
+        oldest = &lane.transfers.front();
+  return oldest;
+}
+
+/// Waits until a letter has moved, or `call`, if there is one, is finished.
+void Mailbox::wait_until_moved(Solo& team, Patience& patience, const Watch& watch,
+                               const std::shared_ptr<Call>& call) {
+  patience.begin(watch);
+  team.await(rank_, [&](Order order) {
+    const std::lock_guard lock(mutex_);
+    return move_all(team, order) || oldest() == nullptr || (call && call->finished);
+  });
+}
+
+void Mailbox::fail_all(const std::exception_ptr& error) {
+  std::vector<std::shared_ptr<Work>> failed;
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::vector<Lane>* lanes : {&outgoing_, &incoming_}) {
+      for (Lane& lane : *lanes) {
+        for (const Transfer& transfer : lane.transfers) {
+          transfer.call->finished = true;
+          failed.push_back(transfer.call->work);
+        }
+        lane.transfers.clear();
+      }
+    }
+  }
+  for (const std::shared_ptr<Work>& work : failed) work->finish(error);
+}
+
+/// The helper thread: moves letters on while nobody waits for them.
+void Mailbox::help() {
+  Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
+  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  const Watch watch(*this);
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      wanted_.wait(lock, [this] { return closing_ || oldest() != nullptr; });
+      if (closing_ && oldest() == nullptr) return;
+    }
+    try {
+      wait_until_moved(team, patience, watch, nullptr);
+    } catch (...) {
+      fail_all(std::current_exception());
+    }
+  }
+}
+
+std::string Mailbox::describe(const Transfer& transfer) const {
+  const Letter& letter = transfer.letter;
+  return std::string(letter.outgoing ? "send #" : "recv #") + std::to_string(transfer.number) +
+         (letter.outgoing ? " to rank " : " from rank ") + std::to_string(letter.peer) + " (" +
+         contents(digest_of(letter)) + ")";
+}
+
+void Mailbox::raise_mismatch(const Transfer& transfer, std::uint64_t sent_digest) {
+  const int peer = transfer.letter.peer;
+  raise_fault(*segment_, ErrorKind::Mismatch, {rank_, peer},
+              "rank " + std::to_string(peer) + " sent " + contents(sent_digest) + " to rank " +
+                  std::to_string(rank_) + ", which receives " + contents(digest_of(transfer.letter)) + ".");
+}
+
+}  // namespace ringtree

@@ -1,0 +1,101 @@
+// send, recv and sendrecv: transfers between two ranks that are under way side by side with each other and
+// with collectives.
+//
+// Transfers of one direction between two ranks keep their order; all others are independent. Every thread
+// that waits for one moves all of them on, so no order of calls can block on the order of threads.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "communicator/liveness.h"
+#include "communicator/patience.h"
+#include "communicator/segment.h"
+#include "communicator/work.h"
+#include "core/dtype.h"
+#include "core/team.h"
+
+namespace ringtree {
+
+/// One direction of one call.
+struct Letter {
+  bool outgoing;
+  int peer;
+  std::byte* data;  ///< only read if outgoing
+  std::size_t count;
+  DType dtype;
+};
+
+class Mailbox {
+ public:
+  Mailbox(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds);
+  Mailbox(const Mailbox&) = delete;
+  Mailbox& operator=(const Mailbox&) = delete;
+  ~Mailbox();
+
+  /// Starts the letters of one call. Blocking: returns once all are through.
+  std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool blocking, std::shared_ptr<void> keep);
+
+  /// Waits until nothing is under way, then ends the helper thread.
+  void close();
+
+  /// Forgets the helper thread, which does not exist in a forked child.
+  void abandon() { helper_.release(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Call {
+    std::size_t letters_left;
+    std::shared_ptr<Work> work;
+    bool finished = false;
+  };
+  struct Transfer {
+    Letter letter;
+    std::uint64_t number;  ///< among the letters of its lane, from 1
+    std::shared_ptr<Call> call;
+    std::size_t moved_bytes = 0;
+    Clock::time_point since;  ///< when it last moved, or came to the head of its lane
+  };
+  struct Lane {
+    LaneCursor cursor{};
+    std::uint64_t letters = 0;
+    std::deque<Transfer> transfers;
+  };
+  class Watch;
+
+  Lane& lane(const Letter& letter);
+  Sender sender(Lane& lane, int peer);
+  Receiver receiver(Lane& lane, int peer);
+
+  bool can_move(Lane& lane, Order order);
+  void move_piece(Lane& lane, Solo& team);
+  bool move_all(Solo& team, Order order);
+  const Transfer* oldest() const;
+  void wait_until_moved(Solo& team, Patience& patience, const Watch& watch, const std::shared_ptr<Call>& call);
+  void fail_all(const std::exception_ptr& error);
+  void help();
+  std::string describe(const Transfer& transfer) const;
+  void raise_mismatch(const Transfer& transfer, std::uint64_t sent_digest);
+
+  Segment* segment_;
+  const Liveness* liveness_;
+  int rank_;
+  double timeout_seconds_;
+  int spins_;
+
+  std::mutex mutex_;  ///< guards all below
+  std::vector<Lane> outgoing_, incoming_;
+  bool closing_ = false;
+  std::condition_variable wanted_;
+  std::unique_ptr<std::thread> helper_;
+};
+
+}  // namespace ringtree

@@ -1,0 +1,121 @@
+#include "communicator/patience.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "communicator/fault.h"
+
+namespace ringtree {
+namespace {
+
+// A yield is a microsecond or so; a sleep costs the sleeper a wake-up and the waker a system call, several
+// microseconds each. Yielding pays while another rank of this core is about to answer (docs/measuring.md).
+constexpr int kYields = 100;
+constexpr std::int64_t kSleepMicroseconds = 20'000;
+constexpr auto kBetweenLooks = std::chrono::milliseconds(20);
+
+std::atomic<InterruptCheck> interrupt_check{nullptr};
+
+int usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  // A launcher that binds each rank to one core has not oversubscribed it.
+  return allowed > 1 ? allowed : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+}  // namespace
+
+void set_interrupt_check(InterruptCheck check) { interrupt_check = check; }
+
+bool interrupted() {
+  const InterruptCheck check = interrupt_check;
+  return check != nullptr && check();
+}
+
+int spins_for(int world) {
+  constexpr int kSpins = 2000, kSpinsOversubscribed = 20;
+  return world <= usable_cpus() ? kSpins : kSpinsOversubscribed;
+}
+
+Patience::Patience(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds)
+    : segment_(&segment), liveness_(&liveness), rank_(rank), timeout_seconds_(timeout_seconds) {}
+
+void Patience::begin(const Concern& concern) {
+  concern_ = &concern;
+  started_ = Clock::time_point{};  // the clock is read by the first wait that gets as far as resting
+}
+
+std::uint32_t Patience::prepare() {
+  if (rests_ < kYields) return 0;
+  announced_ = true;
+  return segment_->doorbells()[rank_].announce();
+}
+
+void Patience::rest(std::uint32_t ticket, int peer) {
+  if (has_fault(*segment_)) {
+    resume();
+    throw_fault(*segment_, rank_, concern_->describe());
+  }
+  if (!announced_) {
+    if (rests_++ == 0 && started_ == Clock::time_point{}) {
+      started_ = Clock::now();
+      next_look_ = started_ + kBetweenLooks;
+    }
+    sched_yield();
+    return;
+  }
+  segment_->doorbells()[rank_].sleep(ticket, kSleepMicroseconds);
+  segment_->doorbells()[rank_].retire();
+  announced_ = false;
+  if (Clock::now() < next_look_) return;
+  try {
+    look_around(peer);
+  } catch (...) {
+    resume();
+    throw;
+  }
+}
+
+void Patience::resume() noexcept {
+  if (announced_) segment_->doorbells()[rank_].retire();
+  announced_ = false;
+  rests_ = 0;
+}
+
+void Patience::look_around(int peer) {
+  next_look_ = Clock::now() + kBetweenLooks;
+  concern_->check_agreement();
+
+  std::vector<int> gone, died = liveness_->dead();
+  std::erase_if(died, [&](int rank) { return !concern_->needs(rank); });
+  for (int rank = 0; rank < segment_->world(); ++rank)
+    if (rank != rank_ && AtomicRef(segment_->board(rank).state).load(acquire) == Board::left &&
+        concern_->needs(rank))
+      gone.push_back(rank);
+  if (!gone.empty())
+    raise_fault(*segment_, ErrorKind::RankFailure, gone,
+                list_ranks(gone) + " closed the communicator while " + concern_->describe() + " needs " +
+                    (gone.size() == 1 ? "it." : "them."));
+  if (!died.empty())
+    raise_fault(*segment_, ErrorKind::RankFailure, died,
+                list_ranks(died) + " died (the process has ended) while " + concern_->describe() + " needs " +
+                    (died.size() == 1 ? "it." : "them."));
+
+  const double waited = std::chrono::duration<double>(Clock::now() - started_).count();
+  if (waited > timeout_seconds_) concern_->give_up(peer, timeout_seconds_);
+  if (interrupted()) {
+    raise_fault(*segment_, ErrorKind::Aborted, {rank_},
+                "rank " + std::to_string(rank_) + " was interrupted (Ctrl-C) in " + concern_->describe() + ".");
+    throw Interrupted();
+  }
+  if (has_fault(*segment_)) throw_fault(*segment_, rank_, concern_->describe());
+}
+
+void Patience::disagree(int peer, std::uint64_t sent, std::uint64_t expected) {
+  concern_->disagree(peer, sent, expected);
+}
+
+}  // namespace ringtree

@@ -1,0 +1,70 @@
+// How a rank waits: it spins (Solo), then yields, then sleeps; and while it sleeps it looks around for what
+// could make waiting pointless.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "communicator/liveness.h"
+#include "communicator/segment.h"
+#include "core/team.h"
+
+namespace ringtree {
+
+/// Called now and then by waits that a signal may have to end; true: one came that must end them.
+using InterruptCheck = bool (*)();
+void set_interrupt_check(InterruptCheck check);
+bool interrupted();
+
+/// What a waiting rank wants to know besides the faults that concern everybody.
+class Concern {
+ public:
+  virtual ~Concern() = default;
+
+  /// "all_reduce #5 (float32 x 1024, sum, ring)".
+  virtual std::string describe() const = 0;
+  /// Raises a fault if a peer has made another call.
+  virtual void check_agreement() const = 0;
+  /// Whether `peer`, which is dead or has left, is still needed.
+  virtual bool needs(int peer) const = 0;
+  /// Raises the fault for a call that has taken too long, waiting for `peer` now.
+  virtual void give_up(int peer, double seconds) const = 0;
+  virtual void disagree(int peer, std::uint64_t sent, std::uint64_t expected) const = 0;
+};
+
+class Patience : public Waiter {
+ public:
+  Patience(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds);
+
+  /// Starts the clock for one call.
+  void begin(const Concern& concern);
+
+  std::uint32_t prepare() override;
+  void rest(std::uint32_t ticket, int peer) override;
+  void resume() noexcept override;
+  void disagree(int peer, std::uint64_t sent, std::uint64_t expected) override;
+
+  /// Throws if waiting has become pointless.
+  void look_around(int peer);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  Segment* segment_;
+  const Liveness* liveness_;
+  const Concern* concern_ = nullptr;
+  int rank_;
+  double timeout_seconds_;
+  bool announced_ = false;
+  int rests_ = 0;
+  Clock::time_point started_{};
+  Clock::time_point next_look_{};
+};
+
+/// How often to look before resting: long enough to bridge what a peer on another core does, short enough
+/// not to keep that peer off this core.
+int spins_for(int world);
+
+}  // namespace ringtree

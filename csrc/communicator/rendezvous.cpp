@@ -1,0 +1,134 @@
+#include "communicator/rendezvous.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <sstream>
+
+#include "communicator/fault.h"
+#include "communicator/patience.h"
+#include "communicator/segment.h"
+#include "core/errors.h"
+
+namespace ringtree {
+namespace {
+
+/// What each rank says about itself, one field a line.
+struct Introduction {
+  std::string version, transport, world, reach;
+  std::string name;   ///< of the segment; from rank 0 alone
+  std::string error;  ///< why rank 0 has none
+
+  std::string text() const {
+    return version + "\n" + transport + "\n" + world + "\n" + reach + "\n" + name + "\n" + error;
+  }
+
+  static Introduction parse(const std::string& text) {
+    Introduction result;
+    std::istringstream lines(text);
+    for (std::string* field : {&result.version, &result.transport, &result.world, &result.reach, &result.name})
+      std::getline(lines, *field);
+    std::getline(lines, result.error, '\0');
+    return result;
+  }
+};
+
+/// Forgets the name on every way out, so that a failed start leaves nothing behind either.
+class Name {
+ public:
+  Name(Transport& transport, std::string name) : transport_(&transport), name_(std::move(name)) {}
+  Name(const Name&) = delete;
+  Name& operator=(const Name&) = delete;
+  ~Name() {
+    if (!name_.empty()) transport_->forget(name_);
+  }
+
+ private:
+  Transport* transport_;
+  std::string name_;
+};
+
+void compare(const std::vector<Introduction>& ranks, std::string Introduction::* field, const std::string& what,
+             const std::string& advice) {
+  for (std::size_t rank = 1; rank < ranks.size(); ++rank)
+    if (ranks[rank].*field != ranks[0].*field)
+      throw TransportError("rank 0 and rank " + std::to_string(rank) + " " + what + " ('" + ranks[0].*field +
+                               "' and '" + ranks[rank].*field + "'): " + advice,
+                           {0, static_cast<int>(rank)});
+}
+
+/// Waits until all ranks have mapped the memory.
+void meet(Segment& segment, int rank, double timeout_seconds) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point started = Clock::now();
+  Board& board = segment.board(rank);
+  board.pid = getpid();
+  AtomicRef(board.state).store(Board::present, release);
+  std::uint32_t& attached = segment.hall().attached;
+  __atomic_fetch_add(&attached, 1, __ATOMIC_SEQ_CST);
+  segment.ring_everyone();
+
+  Doorbell& doorbell = segment.doorbells()[rank];
+  for (;;) {
+    const std::uint32_t ticket = doorbell.announce();
+    const bool complete = AtomicRef(attached).load(seq_cst) == static_cast<std::uint32_t>(segment.world());
+    if (!complete) doorbell.sleep(ticket, 20'000);
+    doorbell.retire();
+    if (complete) return;
+    if (interrupted()) throw Interrupted();
+    if (std::chrono::duration<double>(Clock::now() - started).count() < timeout_seconds) continue;
+    std::vector<int> missing;
+    for (int peer = 0; peer < segment.world(); ++peer)
+      if (AtomicRef(segment.board(peer).state).load(acquire) == Board::absent) missing.push_back(peer);
+    throw Timeout("rank " + std::to_string(rank) + ", init: " + list_ranks(missing) +
+                      " did not map the shared memory within " + format_seconds(timeout_seconds) + ".",
+                  missing);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int world, double timeout_seconds,
+                             const Exchange& exchange) {
+  if (world < 1 || world > kMaxWorld)
+    throw InvalidArgument("the world size must be 1 to " + std::to_string(kMaxWorld) + ", not " +
+                          std::to_string(world));
+  if (rank < 0 || rank >= world)
+    throw InvalidArgument("rank must be 0 to " + std::to_string(world - 1) + ", not " + std::to_string(rank));
+  if (!(timeout_seconds > 0))
+    throw InvalidArgument("timeout must be more than 0 seconds, not " + std::to_string(timeout_seconds));
+
+  const std::unique_ptr<Transport> transport = make_transport(transport_name);
+  const std::size_t bytes = Segment::bytes(world);
+  Introduction own{RINGTREE_VERSION, transport_name, std::to_string(world), transport->reach(), "", ""};
+  std::unique_ptr<Memory> memory;
+  if (rank == 0) {
+    try {
+      std::tie(own.name, memory) = transport->create(bytes);
+    } catch (const TransportError& error) {
+      own.error = error.what();
+    }
+  }
+  const Name forgotten_in_the_end(*transport, own.name);
+
+  std::vector<Introduction> ranks;
+  for (const std::string& text : exchange(own.text())) ranks.push_back(Introduction::parse(text));
+  if (static_cast<int>(ranks.size()) != world)
+    throw TransportError("the rendezvous returned " + std::to_string(ranks.size()) + " ranks instead of " +
+                         std::to_string(world));
+  compare(ranks, &Introduction::version, "run different versions of ringtree", "install the same one everywhere");
+  compare(ranks, &Introduction::transport, "use different transports", "pass the same one on all ranks");
+  compare(ranks, &Introduction::world, "believe in different world sizes", "check how they were started");
+  compare(ranks, &Introduction::reach, "cannot share memory",
+          "the " + transport_name + " transport joins ranks of one host (and container) only");
+  if (!ranks[0].error.empty())
+    throw TransportError("rank " + std::to_string(rank) + ", init: on rank 0 " + ranks[0].error, {0});
+
+  if (rank != 0) memory = transport->open(ranks[0].name, bytes);
+  Segment segment(memory->data(), world);
+  meet(segment, rank, timeout_seconds);
+  return memory;
+}
+
+}  // namespace ringtree

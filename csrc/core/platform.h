@@ -1,0 +1,94 @@
+// The port: what differs between a host compiler and a CUDA one. Beside team.h the only file that may ask.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define RT_HD __host__ __device__
+#else
+#define RT_HD
+#endif
+
+namespace ringtree {
+
+enum class Order { relaxed, acquire, release, seq_cst };
+
+inline constexpr Order relaxed = Order::relaxed;
+inline constexpr Order acquire = Order::acquire;
+inline constexpr Order release = Order::release;
+inline constexpr Order seq_cst = Order::seq_cst;
+
+inline constexpr std::size_t kCacheLine = 64;
+
+/// Names the order in which two ranks see one word of memory that both can reach.
+///
+/// std::atomic_ref would serve the host alone: on the device its headers drag in most of libcu++, and a CPU
+/// build would then need CUDA files. `Word` is std::uint32_t or std::uint64_t.
+template <class Word>
+class AtomicRef {
+ public:
+  RT_HD explicit AtomicRef(Word& word) : word_(&word) {}
+
+  RT_HD Word load(Order order) const {
+#ifdef __CUDA_ARCH__
+    Word value;
+    if constexpr (sizeof(Word) == 8) {
+      if (order == Order::relaxed)
+        asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word_) : "memory");
+      else
+        asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word_) : "memory");
+    } else {
+      if (order == Order::relaxed)
+        asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word_) : "memory");
+      else
+        asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word_) : "memory");
+    }
+    return value;
+#else
+    switch (order) {
+      case Order::relaxed: return __atomic_load_n(word_, __ATOMIC_RELAXED);
+      case Order::seq_cst: return __atomic_load_n(word_, __ATOMIC_SEQ_CST);
+      default: return __atomic_load_n(word_, __ATOMIC_ACQUIRE);
+    }
+#endif
+  }
+
+  RT_HD void store(Word value, Order order) const {
+#ifdef __CUDA_ARCH__
+    if constexpr (sizeof(Word) == 8) {
+      if (order == Order::relaxed)
+        asm volatile("st.relaxed.sys.global.u64 [%0], %1;" : : "l"(word_), "l"(value) : "memory");
+      else
+        asm volatile("st.release.sys.global.u64 [%0], %1;" : : "l"(word_), "l"(value) : "memory");
+    } else {
+      if (order == Order::relaxed)
+        asm volatile("st.relaxed.sys.global.u32 [%0], %1;" : : "l"(word_), "r"(value) : "memory");
+      else
+        asm volatile("st.release.sys.global.u32 [%0], %1;" : : "l"(word_), "r"(value) : "memory");
+    }
+#else
+    switch (order) {
+      case Order::relaxed: __atomic_store_n(word_, value, __ATOMIC_RELAXED); break;
+      case Order::seq_cst: __atomic_store_n(word_, value, __ATOMIC_SEQ_CST); break;
+      default: __atomic_store_n(word_, value, __ATOMIC_RELEASE);
+    }
+#endif
+  }
+
+ private:
+  Word* word_;
+};
+
+/// Tells the core that this thread is only waiting.
+RT_HD inline void relax() {
+#if defined(__CUDA_ARCH__)
+  __nanosleep(20);
+#elif defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace ringtree

@@ -1,0 +1,128 @@
+// The loops behind every reduction on the host. Each reduction_<simd>.cpp includes this file once, with
+// RINGTREE_SIMD naming its instruction set, and its flags make the compiler vectorise the loops for that set.
+//
+// Nothing here may reach the linker under a name that another set shares: it would keep one copy for all
+// machines. So everything is in an unnamed namespace, what it calls is RT_INLINE, and the standard library
+// lends only types.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+
+#include "core/dtype.h"
+#include "core/numeric.h"
+#include "core/op.h"
+#include "core/reduction_table.h"
+
+namespace ringtree::RINGTREE_SIMD {
+namespace {
+
+/// An element at any address.
+template <class T>
+struct [[gnu::packed]] Unaligned {
+  T value;
+};
+
+struct Keep {
+  template <class T>
+  RT_INLINE T operator()(T value) const {
+    return value;
+  }
+};
+
+template <class T>
+struct Divide {
+  T divisor;
+  RT_INLINE T operator()(T value) const { return value / divisor; }
+};
+
+template <class T>
+struct Multiply {
+  T factor;
+  RT_INLINE T operator()(T value) const { return value * factor; }
+};
+
+// `out` may be exactly an input, which ivdep knows not to fear: no iteration reads what another wrote.
+
+/// out[i] = f(in[i])
+template <class T, class F>
+void map(Unaligned<T>* out, const Unaligned<T>* in, std::size_t count, F f) {
+#pragma GCC ivdep
+  for (std::size_t i = 0; i < count; ++i) out[i].value = narrow<T>(f(widen(in[i].value)));
+}
+
+/// out[i] = finish(left[i] op right[i])
+template <class Op, class Out, class Left, class Right, class Finish>
+void combine(Unaligned<Out>* out, const Unaligned<Left>* left, const Unaligned<Right>* right,
+             std::size_t count, Finish finish) {
+#pragma GCC ivdep
+  for (std::size_t i = 0; i < count; ++i)
+    out[i].value = narrow<Out>(finish(Op{}(widen(left[i].value), widen(right[i].value))));
+}
+
+/// Three and more sources meet in a tile of accumulators small enough to stay in the first-level cache.
+constexpr std::size_t kTile = 1024;  // elements
+
+template <class Op, class T, class Finish>
+void fold(void* destination, const void* const* sources, int n_sources, std::size_t count, Finish finish) {
+  const auto out = static_cast<Unaligned<T>*>(destination);
+  const auto in = [sources](int source) { return static_cast<const Unaligned<T>*>(sources[source]); };
+
+  if (n_sources == 1) return map(out, in(0), count, finish);
+  if (n_sources == 2) return combine<Op>(out, in(0), in(1), count, finish);
+
+  const int last = n_sources - 1;
+  Unaligned<Accumulator<T>> tile[kTile];
+  for (std::size_t begin = 0; begin < count; begin += kTile) {
+    const std::size_t size = count - begin < kTile ? count - begin : kTile;
+    combine<Op>(tile, in(0) + begin, in(1) + begin, size, Keep{});
+    for (int source = 2; source < last; ++source) combine<Op>(tile, tile, in(source) + begin, size, Keep{});
+    combine<Op>(out + begin, tile, in(last) + begin, size, finish);
+  }
+}
+
+template <class Op, class T>
+void reduce(void* destination, const void* const* sources, int n_sources, std::size_t count, int /*world*/) {
+  if (n_sources > 1)
+    fold<Op, T>(destination, sources, n_sources, count, Keep{});
+  else if (destination != sources[0] && count != 0)
+    std::memcpy(destination, sources[0], count * sizeof(T));
+}
+
+template <class T>
+void average(void* destination, const void* const* sources, int n_sources, std::size_t count, int world) {
+  fold<Sum, T>(destination, sources, n_sources, count, Divide{static_cast<Accumulator<T>>(world)});
+}
+
+template <class T>
+void scale(void* destination, const void* source, std::size_t count, double factor) {
+  map(static_cast<Unaligned<T>*>(destination), static_cast<const Unaligned<T>*>(source), count,
+      Multiply{static_cast<Accumulator<T>>(factor)});
+}
+
+template <DType dtype, class T>
+consteval void enter(ReductionTable& table) {
+  constexpr auto column = static_cast<std::size_t>(dtype);
+#define RINGTREE_ENTER(op, Functor)            \
+  if constexpr (supports(ReduceOp::op, dtype)) \
+    table.reduce[static_cast<std::size_t>(ReduceOp::op)][column] = reduce<Functor, T>;
+  RINGTREE_REDUCE_OPS(RINGTREE_ENTER)
+#undef RINGTREE_ENTER
+  if constexpr (is_float(dtype)) {
+    table.average[column] = average<T>;
+    table.scale[column] = scale<T>;
+  }
+}
+
+consteval ReductionTable table_called(const char* name) {
+  ReductionTable table{};
+  table.name = name;
+#define RINGTREE_ENTER(dtype, text, Storage) enter<DType::dtype, Storage>(table);
+  RINGTREE_DTYPES(RINGTREE_ENTER)
+#undef RINGTREE_ENTER
+  return table;
+}
+
+}  // namespace
+}  // namespace ringtree::RINGTREE_SIMD

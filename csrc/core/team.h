@@ -1,0 +1,178 @@
+// A team is who moves the bytes of one channel: `Solo`, one host thread, or `Block`, one CUDA thread block.
+//
+// Algorithms and links say what happens; the team says who does it, how it waits and whom it wakes:
+//   leads()                 whether this lane speaks for the team
+//   sync()                  every lane has come this far
+//   await(peer, ready)      returns once ready(order) holds; bounded, and ended by faults
+//   signal(peer, word, v)   publishes v in word, with everything written before it, and wakes `peer`
+//   signal_all(word, v)     the same towards every rank
+//   disagree(peer, ...)     `peer` sent something that belongs to another call
+//   copy, combine           the work on elements
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "core/doorbell.h"
+#include "core/platform.h"
+#include "core/span.h"
+
+#ifdef __CUDACC__
+#define RT_DEVICE __device__
+#endif
+
+namespace ringtree {
+
+/// What a host thread does when a short spin was not enough. The communicator implements it, because only
+/// it knows deadlines, faults and which peers still live.
+class Waiter {
+ public:
+  virtual ~Waiter() = default;
+
+  /// Announces that this thread is about to rest. Whoever signals after this will ring.
+  virtual std::uint32_t prepare() = 0;
+  /// Rests until a ring newer than `ticket`, or for a short while; throws once waiting has become pointless.
+  virtual void rest(std::uint32_t ticket, int peer) = 0;
+  /// Takes back the announcement.
+  virtual void resume() noexcept = 0;
+  /// Throws Mismatch, naming both calls: `peer` sent a message of `sent` bytes where `expected` were due.
+  virtual void disagree(int peer, std::uint64_t sent, std::uint64_t expected) = 0;
+};
+
+class Solo {
+ public:
+  /// `doorbells` is the array of all ranks' doorbells; `spins` how often to look before resting.
+  Solo(Waiter& waiter, Doorbell* doorbells, int rank, int world, int spins)
+      : waiter_(&waiter), doorbells_(doorbells), rank_(rank), world_(world), spins_(spins) {}
+
+  bool leads() const { return true; }
+  void sync() {}
+
+  /// `ready(order)` looks at one word with that order: acquire while spinning; seq_cst once the thread has
+  /// announced that it will sleep, so that look and announcement cannot change places.
+  template <class Ready>
+  void await(int peer, Ready ready) {
+    for (int spin = 0; spin < spins_; ++spin) {
+      if (ready(acquire)) return;
+      relax();
+    }
+    await_resting(peer, ready);
+  }
+
+  void signal(int peer, std::uint64_t& word, std::uint64_t value) {
+    AtomicRef(word).store(value, seq_cst);  // pairs with: the acquire load in the peer's await
+    doorbells_[peer].ring_if_awaited();
+  }
+
+  void signal_all(std::uint64_t& word, std::uint64_t value) {
+    AtomicRef(word).store(value, seq_cst);  // pairs with: the acquire load in the peers' await
+    for (int peer = 0; peer < world_; ++peer)
+      if (peer != rank_) doorbells_[peer].ring_if_awaited();
+  }
+
+  void disagree(int peer, std::uint64_t sent, std::uint64_t expected) {
+    waiter_->disagree(peer, sent, expected);
+  }
+
+  template <class T>
+  void copy(T* destination, const T* source, std::size_t count) {
+    if (destination != source && count != 0) std::memcpy(destination, source, count * sizeof(T));
+  }
+
+  /// destination = sources[0] op sources[1] op ..., in this order.
+  template <class T, class Op>
+  void combine(T* destination, const void* const* sources, int n_sources, std::size_t count, const Op& op) {
+    op(destination, sources, n_sources, count);
+  }
+
+ private:
+  template <class Ready>
+  void await_resting(int peer, Ready& ready) {
+    for (;;) {
+      const std::uint32_t ticket = waiter_->prepare();
+      if (ready(seq_cst)) break;
+      waiter_->rest(ticket, peer);
+    }
+    waiter_->resume();
+  }
+
+  Waiter* waiter_;
+  Doorbell* doorbells_;
+  int rank_;
+  int world_;
+  int spins_;
+};
+
+#ifdef __CUDACC__
+
+/// The word through which the host and the device tell each other that a call has failed.
+struct DeviceFault {
+  std::uint64_t raised;         ///< not 0: every wait ends at once
+  std::uint64_t deadline_ns;    ///< in %globaltimer's nanoseconds
+  std::uint64_t awaited_peer;   ///< whom the first block that gave up was waiting for
+};
+
+/// A thread block. It never traps: after a fault each wait returns at once, the kernel runs out, and the
+/// host, which sees `raised`, throws. What the buffers then hold is undefined.
+class Block {
+ public:
+  RT_DEVICE explicit Block(DeviceFault& fault) : fault_(&fault) {}
+
+  RT_DEVICE bool leads() const { return threadIdx.x == 0; }
+  RT_DEVICE void sync() { __syncthreads(); }
+
+  template <class Ready>
+  RT_DEVICE void await(int peer, Ready ready) {
+    if (leads()) {
+      constexpr int kLooksBetweenFaultChecks = 256;
+      for (int look = 1; !ready(acquire); ++look) {
+        if (look % kLooksBetweenFaultChecks == 0 && must_give_up(peer)) break;
+        relax();
+      }
+    }
+    __syncthreads();
+  }
+
+  RT_DEVICE void signal(int /*peer*/, std::uint64_t& word, std::uint64_t value) {
+    __syncthreads();  // every lane has written before the leader publishes
+    if (leads()) AtomicRef(word).store(value, release);  // pairs with: the acquire load in the peer's await
+  }
+
+  RT_DEVICE void signal_all(std::uint64_t& word, std::uint64_t value) { signal(0, word, value); }
+
+  RT_DEVICE void disagree(int peer, std::uint64_t /*sent*/, std::uint64_t /*expected*/) { give_up(peer); }
+
+  template <class T>
+  RT_DEVICE void copy(T* destination, const T* source, std::size_t count) {
+    for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) destination[i] = source[i];
+  }
+
+  template <class T, class Op>
+  RT_DEVICE void combine(T* destination, const void* const* sources, int n_sources, std::size_t count,
+                         const Op& op) {
+    for (std::size_t i = threadIdx.x; i < count; i += blockDim.x)
+      destination[i] = op(sources, n_sources, i);
+  }
+
+ private:
+  RT_DEVICE bool must_give_up(int peer) {
+    std::uint64_t now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    if (AtomicRef(fault_->raised).load(relaxed) == 0 && now < fault_->deadline_ns) return false;
+    give_up(peer);
+    return true;
+  }
+
+  RT_DEVICE void give_up(int peer) {
+    if (!leads() || AtomicRef(fault_->raised).load(relaxed) != 0) return;
+    AtomicRef(fault_->awaited_peer).store(static_cast<std::uint64_t>(peer), relaxed);
+    AtomicRef(fault_->raised).store(1, release);  // pairs with: the host's acquire load after the kernel
+  }
+
+  DeviceFault* fault_;
+};
+
+#endif
+
+}  // namespace ringtree

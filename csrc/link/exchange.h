@@ -1,0 +1,81 @@
+// The steps that algorithms are made of: one piece from here to there, perhaps reduced on its way.
+#pragma once
+
+#include <cstddef>
+
+#include "core/platform.h"
+#include "core/span.h"
+#include "link/slots.h"
+#include "link/window.h"
+
+namespace ringtree {
+
+/// Which operand the arriving piece is. Sums of floats do not mind; minima of -0.0 and 0.0 do, and every
+/// rank must end with the same bits.
+enum class Arrival { left, right };
+
+/// Sends `piece`.
+template <class Team, class T>
+RT_HD void push(Team& team, Sender to, Span<const T> piece) {
+  const Claim slot = to.claim(team, piece.size_bytes());
+  team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  to.publish(team, slot, piece.size_bytes());
+}
+
+/// Receives `piece`.
+template <class Team, class T>
+RT_HD void pull(Team& team, Receiver from, Span<T> piece) {
+  const Claim arrived = from.arrival(team, piece.size_bytes());
+  team.copy(piece.data(), reinterpret_cast<const T*>(arrived.data), piece.size());
+  from.release(team, arrived);
+}
+
+/// destination = arrival op local, or local op arrival.
+template <class Team, class T, class Op>
+RT_HD void pull_combine(Team& team, Receiver from, Span<T> destination, Span<const T> local, const Op& op,
+                        Arrival side = Arrival::left) {
+  const Claim arrived = from.arrival(team, local.size_bytes());
+  const void* left_first[] = {arrived.data, local.data()};
+  const void* right_last[] = {local.data(), arrived.data};
+  team.combine(destination.data(), side == Arrival::left ? left_first : right_last, 2, local.size(), op);
+  from.release(team, arrived);
+}
+
+/// Passes on what arrives, combined with `local`: slot to slot, `local` is only read.
+template <class Team, class T, class Op>
+RT_HD void relay(Team& team, Receiver from, Sender to, Span<const T> local, const Op& op) {
+  const Claim arrived = from.arrival(team, local.size_bytes());
+  const Claim slot = to.claim(team, local.size_bytes());
+  const void* sources[] = {arrived.data, local.data()};
+  team.combine(reinterpret_cast<T*>(slot.data), sources, 2, local.size(), op);
+  to.publish(team, slot, local.size_bytes());
+  from.release(team, arrived);
+}
+
+/// Keeps what arrives and passes it on.
+template <class Team, class T>
+RT_HD void forward(Team& team, Receiver from, Sender to, Span<T> piece) {
+  const Claim arrived = from.arrival(team, piece.size_bytes());
+  const Claim slot = to.claim(team, piece.size_bytes());
+  team.copy(reinterpret_cast<T*>(slot.data), reinterpret_cast<const T*>(arrived.data), piece.size());
+  to.publish(team, slot, piece.size_bytes());
+  team.copy(piece.data(), reinterpret_cast<const T*>(arrived.data), piece.size());
+  from.release(team, arrived);
+}
+
+/// Shows `piece` to every peer.
+template <class Team, class T>
+RT_HD void post(Team& team, Window& window, Span<const T> piece) {
+  const Claim slot = window.claim(team, piece.size_bytes());
+  team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  window.publish(team, slot, piece.size_bytes());
+}
+
+/// Reads what `peer` shows.
+template <class Team, class T>
+RT_HD void fetch(Team& team, Window& window, int peer, Span<T> piece) {
+  const std::byte* shown = window.view(team, peer, piece.size_bytes());
+  team.copy(piece.data(), reinterpret_cast<const T*>(shown), piece.size());
+}
+
+}  // namespace ringtree

@@ -1,0 +1,130 @@
+// Direct steps: each rank has a window that every peer reads. What a rank posts is written once, however
+// many read it.
+//
+//     writer                                              each reader
+//     claim:   wait until ALL have consumed the slot      view:  wait until the writer has posted
+//     write                                               read, from as many writers as the step wants
+//     publish: filled = turn + 1      ------------->      done:  consumed = turn + 1
+//
+// All ranks count the same turns: in each, any number of them post, any number of them read, and all call
+// done() once. So one counter a rank says how far that rank has read in everybody's window.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/platform.h"
+#include "link/slots.h"
+
+namespace ringtree {
+
+/// How far a rank has come with all windows. Private to it; on the device, written by the leader alone.
+struct WindowCursor {
+  std::uint64_t turn;
+  std::uint64_t consumed;  ///< turns that every peer is known to have consumed
+};
+
+class Window {
+ public:
+  /// `windows` holds the ranks' windows one behind the other, `consumed` a counter a rank.
+  RT_HD Window(std::byte* windows, Counter* consumed, SlotShape shape, WindowCursor& cursor,
+               std::uint64_t digest, int rank, int world)
+      : windows_(windows),
+        consumed_(consumed),
+        shape_(shape),
+        cursor_(&cursor),
+        digest_(digest),
+        rank_(rank),
+        world_(world) {}
+
+  /// Elements of a piece that a turn can carry.
+  template <class T>
+  RT_HD std::size_t elements() const {
+    return shape_.slot_bytes / sizeof(T);
+  }
+
+  /// Elements for each peer when a turn carries a piece for everyone.
+  template <class T>
+  RT_HD std::size_t elements_each() const {
+    return shape_.slot_bytes / sizeof(T) / static_cast<std::size_t>(world_);
+  }
+
+  /// Waits until the own window has a slot that nobody reads any more.
+  template <class Team>
+  RT_HD Claim claim(Team& team, std::size_t bytes) {
+    const std::uint64_t turn = cursor_->turn;
+    for (int peer = 0; peer < world_; ++peer) {
+      if (peer == rank_) continue;
+      team.await(peer, [&](Order order) {
+        return is_free(turn, cursor_->consumed) ||
+               is_free(turn, AtomicRef(consumed_[peer].value).load(order));  // pairs with: done()
+      });
+    }
+    if (team.leads() && !is_free(turn, cursor_->consumed)) note_consumed(turn);
+    SlotHeader& header = slot(rank_, turn);
+    return {&header, turn, header.data(bytes)};
+  }
+
+  /// Shows the slot to all peers.
+  template <class Team>
+  RT_HD void publish(Team& team, const Claim& claim, std::size_t bytes) {
+    if (team.leads()) {
+      claim.header->digest = digest_;
+      claim.header->bytes = bytes;
+    }
+    team.signal_all(claim.header->filled, claim.turn + 1);  // pairs with: the load in view()
+  }
+
+  /// What `peer` has posted in this turn: `bytes` bytes, readable until done().
+  template <class Team>
+  RT_HD const std::byte* view(Team& team, int peer, std::size_t bytes) {
+    const std::uint64_t turn = cursor_->turn;
+    SlotHeader& header = slot(peer, turn);
+    team.await(peer, [&](Order order) {
+      return AtomicRef(header.filled).load(order) == turn + 1;  // pairs with: publish()
+    });
+    if (header.digest != digest_ || header.bytes != bytes) team.disagree(peer, header.bytes, bytes);
+    return header.data(bytes);
+  }
+
+  /// Ends the turn: this rank reads nothing more of it.
+  template <class Team>
+  RT_HD void done(Team& team) {
+    const std::uint64_t turn = cursor_->turn;
+    team.sync();  // every lane has read the turn and what it needed
+    if (team.leads()) cursor_->turn = turn + 1;
+    team.signal_all(consumed_[rank_].value, turn + 1);  // pairs with: claim()
+  }
+
+ private:
+  RT_HD SlotHeader& slot(int rank, std::uint64_t turn) const {
+    return shape_.at(windows_ + static_cast<std::size_t>(rank) * shape_.bytes(), turn);
+  }
+
+  /// Whether the slot of `turn` is free once `consumed` turns are over. A peer that reads nothing may be
+  /// ahead of this rank, so the difference could be negative.
+  RT_HD bool is_free(std::uint64_t turn, std::uint64_t consumed) const {
+    return turn < consumed + static_cast<unsigned>(shape_.slots);
+  }
+
+  /// After the waits of claim(): how far the slowest peer has come, so that the next turns need no look.
+  RT_HD void note_consumed(std::uint64_t turn) {
+    std::uint64_t slowest = turn;
+    for (int peer = 0; peer < world_; ++peer) {
+      if (peer == rank_) continue;
+      const std::uint64_t value = AtomicRef(consumed_[peer].value).load(acquire);
+      if (value < slowest) slowest = value;
+    }
+    cursor_->consumed = slowest;
+  }
+
+  std::byte* windows_;
+  Counter* consumed_;
+  SlotShape shape_;
+  WindowCursor* cursor_;
+  std::uint64_t digest_;
+  int rank_;
+  int world_;
+};
+
+}  // namespace ringtree
