@@ -61,12 +61,13 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       world_(world),
       timeout_seconds_(timeout_seconds),
       fork_generation_(current_fork_generation()),
+      spins_(spins_for(world)),
       memory_(join(transport, rank, world, timeout_seconds, exchange)),
       segment_(std::make_unique<Segment>(memory_->data(), world)),
       liveness_(std::make_unique<Liveness>(*segment_, rank)),
       patience_(std::make_unique<Patience>(*segment_, *liveness_, rank, timeout_seconds)),
       mailbox_(std::make_unique<Mailbox>(*segment_, *liveness_, rank, timeout_seconds)),
-      choice_(segment_->layout(), spins_for(world) < spins_for(1)),
+      choice_(segment_->layout(), is_oversubscribed(world)),
       sent_(static_cast<std::size_t>(world)),
       received_(static_cast<std::size_t>(world)),
       sources_(static_cast<std::size_t>(world)),
@@ -230,7 +231,7 @@ void Communicator::execute(Prepared& call) {
   if (world_ == 1) return copy_alone(call);
 
   patience_->begin(concern);
-  Solo team(*patience_, segment_->doorbells(), rank_, world_, spins_for(world_));
+  Solo team(*patience_, segment_->doorbells(), rank_, world_, spins_);
   const LinkState state{sent_.data(), received_.data(), &window_, sources_.data(), scratch_.data()};
   Links links(segment_->links(), segment_->layout(), state, digest_of(header), rank_);
   const HostEntry& algorithm = catalogue()[header.algorithm];

@@ -86,6 +86,7 @@ class Communicator {
   int rank_, world_;
   double timeout_seconds_;
   std::uint64_t fork_generation_;
+  int spins_;
   std::atomic<bool> closed_{false};
 
   std::unique_ptr<Memory> memory_;

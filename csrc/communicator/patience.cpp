@@ -35,9 +35,11 @@ bool interrupted() {
   return check != nullptr && check();
 }
 
+bool is_oversubscribed(int world) { return world > usable_cpus(); }
+
 int spins_for(int world) {
   constexpr int kSpins = 2000, kSpinsOversubscribed = 20;
-  return world <= usable_cpus() ? kSpins : kSpinsOversubscribed;
+  return is_oversubscribed(world) ? kSpinsOversubscribed : kSpins;
 }
 
 Patience::Patience(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds)

@@ -63,6 +63,9 @@ class Patience : public Waiter {
   Clock::time_point next_look_{};
 };
 
+/// Whether so many ranks have to share this machine's cores.
+bool is_oversubscribed(int world);
+
 /// How often to look before resting: long enough to bridge what a peer on another core does, short enough
 /// not to keep that peer off this core.
 int spins_for(int world);

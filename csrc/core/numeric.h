@@ -101,20 +101,19 @@ RT_INLINE constexpr float widen(BFloat16 value) {
 
 template <class T, class Layout = LayoutOf<T>, int kShift = Layout::kShift>
 RT_INLINE constexpr float widen(T value) {
-  const std::int32_t code = value.bits & (Layout::kSignCode - 1);
-  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & Layout::kSignCode) << (32 - Layout::kWidth);
+  // Sign-extended, so that one shift puts the sign, too, where float32 has it.
+  const std::int32_t shifted = static_cast<std::make_signed_t<decltype(T::bits)>>(value.bits) << kShift;
+  const std::int32_t magnitude = shifted & ((Layout::kSignCode - 1) << kShift);
 
-  const std::int32_t normal = (code << kShift) + Layout::kRebias;
-  const std::int32_t special = normal + Layout::kRebias;  // the distance between both types' top exponents
-  // As the mantissa of the smallest normal, less that normal: exact, and never a subnormal float32, which a
-  // thread that flushes those to zero would lose.
-  const float smallest = bits_as<float>(Layout::kSmallestNormal);
-  const std::int32_t subnormal =
-      bits_as<std::int32_t>(bits_as<float>((code << kShift) + Layout::kSmallestNormal) - smallest);
+  // A subnormal 0.m reads as half of 1.m here; twice that less 1 is 0.m, and more than the number itself for
+  // normals. No subnormal float32 appears, which a thread that flushes those to zero would lose.
+  const float normal = bits_as<float>(magnitude + Layout::kRebias);
+  const float subnormal = (normal - bits_as<float>(Layout::kSmallestNormal)) + normal;
+  const auto finite = bits_as<std::int32_t>(subnormal < normal ? subnormal : normal);
 
-  std::int32_t magnitude = normal < Layout::kSmallestNormal ? subnormal : normal;
-  magnitude = code >= Layout::kFirstSpecial ? special : magnitude;
-  return bits_as<float>(static_cast<std::uint32_t>(magnitude) | sign);
+  // Both types' top exponents are again kRebias apart.
+  const std::int32_t special = magnitude >= Layout::kFirstSpecial << kShift ? Layout::kRebias : 0;
+  return bits_as<float>((finite + special) | (shifted & static_cast<std::int32_t>(0x80000000)));
 }
 
 /// What sums of T are kept in: float for the small floats, T itself for the others.

@@ -47,14 +47,14 @@ struct Multiply {
 
 /// out[i] = f(in[i])
 template <class T, class F>
-void map(Unaligned<T>* out, const Unaligned<T>* in, std::size_t count, F f) {
+[[gnu::noinline]] void map(Unaligned<T>* out, const Unaligned<T>* in, std::size_t count, F f) {
 #pragma GCC ivdep
   for (std::size_t i = 0; i < count; ++i) out[i].value = narrow<T>(f(widen(in[i].value)));
 }
 
 /// out[i] = finish(left[i] op right[i])
 template <class Op, class Out, class Left, class Right, class Finish>
-void combine(Unaligned<Out>* out, const Unaligned<Left>* left, const Unaligned<Right>* right,
+[[gnu::noinline]] void combine(Unaligned<Out>* out, const Unaligned<Left>* left, const Unaligned<Right>* right,
              std::size_t count, Finish finish) {
 #pragma GCC ivdep
   for (std::size_t i = 0; i < count; ++i)
