@@ -14,9 +14,16 @@ namespace ringtree {
 
 /// X(name, how two values combine). `avg` divides the finished sum by the world size; `premul_sum` scales
 /// each rank's contribution before it is summed.
-#define RINGTREE_REDUCE_OPS(X)                                                                  \
-  X(sum, Sum) X(prod, Prod) X(min, Min) X(max, Max) X(avg, Sum) X(premul_sum, Sum) X(band, Band) \
-  X(bor, Bor) X(bxor, Bxor)
+#define RINGTREE_REDUCE_OPS(X) \
+  X(sum, Sum)                  \
+  X(prod, Prod)                \
+  X(min, Min)                  \
+  X(max, Max)                  \
+  X(avg, Sum)                  \
+  X(premul_sum, Sum)           \
+  X(band, Band)                \
+  X(bor, Bor)                  \
+  X(bxor, Bxor)
 
 enum class ReduceOp : std::uint8_t {
 #define RINGTREE_ENUMERATOR(name, Functor) name,

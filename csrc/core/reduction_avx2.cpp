@@ -3,7 +3,7 @@
 #error "compile this file with -mavx2 -mfma -mf16c"
 #endif
 
-#define RINGTREE_SIMD avx2
+#define RINGTREE_LOOPS avx2
 #include "core/reduction_loops.h"
 
 namespace ringtree::avx2 {

@@ -3,7 +3,7 @@
 #error "compile this file with -mavx512f -mavx512bw -mavx512dq -mavx512vl"
 #endif
 
-#define RINGTREE_SIMD avx512
+#define RINGTREE_LOOPS avx512
 #include "core/reduction_loops.h"
 
 namespace ringtree::avx512 {

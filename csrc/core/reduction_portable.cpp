@@ -1,5 +1,5 @@
 // The reduction loops for every machine of this architecture: SSE2 on x86-64, NEON on Arm.
-#define RINGTREE_SIMD portable
+#define RINGTREE_LOOPS portable
 #include "core/reduction_loops.h"
 
 namespace ringtree::portable {

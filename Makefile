@@ -1,0 +1,119 @@
+# `make` prints what there is. Each target makes .venv and the build itself; later runs reuse both.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS ?= $(shell nproc)
+VENV := .venv
+READY := $(VENV)/.ready
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+ifeq ($(shell id -u),0)
+# Open MPI's mpirun refuses root, who is the only user of many a container, until it is told twice.
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+endif
+MPIRUN := mpirun -n 2 --map-by :OVERSUBSCRIBE --bind-to none
+
+# CMake reads CUDACXX.
+export CUDACXX ?= $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null)
+
+CORE_SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.def' -o -name '*.cu')
+CPP_TEST_SOURCES := $(shell find tests/cpp -name '*.h' -o -name '*.cpp')
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup system build test test-cpp test-python lint check-format ruff mypy layering tidy format \
+        cuda sanitize tsan asan bench wheel clean
+
+help:  ## print this
+	@echo 'ringtree: collective communication for Python and PyTorch'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1:\2/p' Makefile | \
+	  while IFS=: read -r target what; do printf '  make %-13s%s\n' "$$target" "$$what"; done
+
+setup: $(READY)  ## make .venv with all that developers need
+
+# pip is upgraded first: the one that comes with Python 3.11 knows no dependency groups.
+$(READY): pyproject.toml setup.py
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --upgrade 'pip>=25.1'
+	python -m pip install --quiet --group dev
+	CMAKE_ARGS='--preset release' python -m pip install --quiet --no-build-isolation --editable '.[bench]'
+	touch $@
+
+# Configured each time, which takes half a second, so that this folder is right whoever used it last.
+build: $(READY)  ## compile what has changed
+	@cmake --preset release -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python > /dev/null
+	cmake --build --preset release --target _core
+	@cmake --install build/release --component module --prefix python > /dev/null
+
+test: lint cuda test-cpp test-python  ## linters, the CUDA compile and every test
+
+test-cpp: system build  ## GoogleTest
+	cmake --build --preset release
+	ctest --preset release
+
+test-python: build  ## pytest
+	pytest -q
+
+# The one thing that pip does not have. Without root, CMake fetches GoogleTest's sources instead.
+system:
+	@if ! echo '#include <gtest/gtest.h>' | $(CXX) -E -x c++ - > /dev/null 2>&1 \
+	    && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends libgtest-dev; \
+	fi
+
+lint: check-format ruff mypy layering tidy  ## formatters, linters, types, layers
+
+check-format: $(READY)
+	clang-format --dry-run --Werror $(CORE_SOURCES) $(CPP_TEST_SOURCES)
+	ruff format --check
+
+ruff: $(READY)
+	ruff check
+
+mypy: $(READY)
+	mypy
+
+layering: $(READY)
+	python tests/layering.py
+
+tidy: build/tidy.passed
+
+# Takes a minute, so only after a change. Headers are checked through the files that include them.
+build/tidy.passed: $(CORE_SOURCES) .clang-tidy | build
+	run-clang-tidy.py -quiet -j $(JOBS) -p build/release /csrc/
+	touch $@
+
+format: $(READY)  ## let the formatters, and ruff's safe fixes, rewrite the sources
+	clang-format -i $(CORE_SOURCES) $(CPP_TEST_SOURCES)
+	ruff check --fix
+	ruff format
+
+cuda: $(READY)  ## compile the kernels for sm_80, sm_90 and PTX, where there is nvcc
+ifeq ($(CUDACXX),)
+	@echo 'CUDA compile skipped: nvcc not found'
+else
+	test -e build/cuda/build.ninja || cmake --preset cuda
+	cmake --build --preset cuda
+endif
+
+sanitize: tsan asan  ## the C++ tests under ThreadSanitizer, AddressSanitizer and UBSan
+
+# ThreadSanitizer may refuse to start where the kernel randomises many bits of the addresses.
+tsan: WITHOUT_ASLR := $(shell setarch -R true 2> /dev/null && echo setarch -R)
+tsan asan: system $(READY)
+	test -e build/$@/build.ninja || cmake --preset $@
+	cmake --build --preset $@
+	$(WITHOUT_ASLR) ctest --preset $@
+
+bench: build  ## the suite on 2 ranks against Gloo and MPI, then the digits example
+	mkdir -p build/bench
+	$(MPIRUN) ringtree bench --peers gloo,mpi --json build/bench/all_reduce.json --plot build/bench/all_reduce.png
+	$(MPIRUN) python examples/02_digits.py
+
+wheel: $(READY)  ## a wheel in dist/
+	python -m build --no-isolation --wheel
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build dist python/ringtree/_core*.so
