@@ -54,7 +54,7 @@ test-cpp: system build  ## GoogleTest
 	ctest --preset release
 
 test-python: build  ## pytest
-	pytest -q
+	pytest -q --benchmark-disable
 
 # The one thing that pip does not have. Without root, CMake fetches GoogleTest's sources instead.
 system:

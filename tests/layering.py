@@ -46,13 +46,15 @@ PORT = {"core/platform.h", "core/team.h"}
 PYTHON_LAYERS = (
     {"_core"},
     {"errors"},
-    {"buffers", "launch"},
+    {"buffers", "launch", "ops", "tuning"},
     {"rendezvous"},
     {"communicator"},
+    {"local", "start"},
     {"compress"},
     {"train", "torch_backend"},
     {"__init__"},
-    {"__main__", "cli"},
+    {"cli"},
+    {"__main__"},
 )
 # `import ringtree` works without torch: others do not import it, and rendezvous only inside a function.
 TORCH_MODULES = {"torch_backend", "compress", "train"}

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,21 @@ py::tuple to_tuple(const Names& names) {
   return py::tuple(list);
 }
 
+/// Where the memory of a C-contiguous buffer begins. Raises BufferError if it is not, or is read-only.
+std::uintptr_t address(const py::handle& buffer, bool writable) {
+  Py_buffer view;
+  if (PyObject_GetBuffer(buffer.ptr(), &view, PyBUF_ND | (writable ? PyBUF_WRITABLE : 0)) != 0)
+    throw py::error_already_set();
+  const auto begin = reinterpret_cast<std::uintptr_t>(view.buf);
+  PyBuffer_Release(&view);  // the caller holds the object; NumPy's memory does not move
+  return begin;
+}
+
 void define_catalogue(py::module_& module) {
   module.attr("DTYPES") = to_tuple(kDTypeNames);
+  py::list sizes;
+  for (std::size_t i = 0; i < kDTypes; ++i) sizes.append(size_of(static_cast<DType>(i)));
+  module.attr("ITEMSIZES") = py::tuple(sizes);
   module.attr("OPS") = to_tuple(kReduceOpNames);
   module.attr("COLLECTIVES") = to_tuple(kCollectiveNames);
   std::vector<std::string> names;
@@ -37,6 +51,8 @@ void define_catalogue(py::module_& module) {
   module.def(
       "algorithms", [](const std::string& collective) { return algorithms_of(find_collective(collective)); },
       py::arg("collective"), "Names of the algorithms of a collective.");
+  module.def("address", &address, py::arg("buffer"), py::arg("writable"),
+             "The address of a contiguous buffer's memory.");
   module.def("simd", &simd_name, "The instruction set of the reduction loops.");
 
   py::class_<Cost>(module, "Cost", "What an algorithm declares about one call.")
