@@ -15,7 +15,8 @@ namespace ringtree {
 struct all_reduce_two_shot {
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world;
-    return {2 * rounds_of(call.bytes / n, call.piece_bytes), 2 * call.bytes / n, (5 * n - 1) / n * call.bytes};
+    return {2 * rounds_of(call.bytes / n, call.piece_bytes), 2 * call.bytes / n,
+            (5 * n - 1) / n * call.bytes};
   }
 
   template <class Team, class Links, class T, class Op>
@@ -36,9 +37,9 @@ struct all_reduce_two_shot {
 
       const auto [begin, size] = chunks.piece(rank, round, piece);
       for (int peer = 0; peer < world; ++peer)
-        links.sources()[peer] =
-            peer == rank ? static_cast<const void*>(in.data() + begin)
-                         : window.view(team, peer, turn_bytes) + rank * stride * sizeof(T);
+        links.sources()[peer] = peer == rank
+                                    ? static_cast<const void*>(in.data() + begin)
+                                    : window.view(team, peer, turn_bytes) + rank * stride * sizeof(T);
       const Span<T> mine = out.part(begin, size);
       team.combine(mine.data(), links.sources(), world, size, op.closing());
       window.done(team);

@@ -35,9 +35,9 @@ struct all_to_all_one_shot {
 
       for (int peer = 0; peer < world; ++peer) {
         const auto [begin, size] = out_chunks.piece(peer, round, piece);
-        const T* shown = peer == rank
-                             ? in.data() + in_chunks.piece(rank, round, piece).begin
-                             : reinterpret_cast<const T*>(window.view(team, peer, turn_bytes)) + rank * stride;
+        const T* shown =
+            peer == rank ? in.data() + in_chunks.piece(rank, round, piece).begin
+                         : reinterpret_cast<const T*>(window.view(team, peer, turn_bytes)) + rank * stride;
         team.copy(out.data() + begin, shown, size);
       }
       window.done(team);

@@ -32,9 +32,9 @@ struct reduce_scatter_one_shot {
 
       const auto [begin, size] = chunks.piece(rank, round, piece);
       for (int peer = 0; peer < world; ++peer)
-        links.sources()[peer] =
-            peer == rank ? static_cast<const void*>(in.data() + begin)
-                         : window.view(team, peer, turn_bytes) + rank * stride * sizeof(T);
+        links.sources()[peer] = peer == rank
+                                    ? static_cast<const void*>(in.data() + begin)
+                                    : window.view(team, peer, turn_bytes) + rank * stride * sizeof(T);
       team.combine(out.data() + (begin - chunks.chunk(rank).begin), links.sources(), world, size,
                    op.closing());
       window.done(team);

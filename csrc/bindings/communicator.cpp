@@ -60,7 +60,8 @@ Result exchange(Communicator& self, const std::vector<Letter>& letters, bool asy
 
 /// Equal counts become one share size, for which more algorithms exist.
 void set_shares(Request& request, Counts Request::* counts, Counts given) {
-  const bool even = std::all_of(given.begin(), given.end(), [&](std::size_t c) { return c == given.front(); });
+  const bool even =
+      std::all_of(given.begin(), given.end(), [&](std::size_t c) { return c == given.front(); });
   if (even && !given.empty())
     request.count = given.front();
   else
@@ -76,8 +77,8 @@ Result all_reduce(Communicator& self, Address in, Address out, std::size_t count
   return run(self, request, async, keep);
 }
 
-Result reduce(Communicator& self, Address in, Address out, std::size_t count, int dtype, int op, double factor,
-              int root, std::string algorithm, bool async, const py::object& keep) {
+Result reduce(Communicator& self, Address in, Address out, std::size_t count, int dtype, int op,
+              double factor, int root, std::string algorithm, bool async, const py::object& keep) {
   Request request{Collective::reduce, readable(in), writable(out), count, dtype_of(dtype)};
   request.op = op_of(op);
   request.factor = factor;
@@ -94,8 +95,8 @@ Result broadcast(Communicator& self, Address data, std::size_t count, int dtype,
   return run(self, request, async, keep);
 }
 
-Result all_gather(Communicator& self, Address in, Address out, Counts counts, int dtype, std::string algorithm,
-                  bool async, const py::object& keep) {
+Result all_gather(Communicator& self, Address in, Address out, Counts counts, int dtype,
+                  std::string algorithm, bool async, const py::object& keep) {
   Request request{Collective::all_gather, readable(in), writable(out), 0, dtype_of(dtype)};
   set_shares(request, &Request::out_counts, std::move(counts));
   request.algorithm = std::move(algorithm);
@@ -119,8 +120,8 @@ Result all_to_all(Communicator& self, Address in, Address out, std::size_t count
   return run(self, request, async, keep);
 }
 
-Result all_to_all_v(Communicator& self, Address in, Address out, Counts in_counts, Counts out_counts, int dtype,
-                    std::string algorithm, bool async, const py::object& keep) {
+Result all_to_all_v(Communicator& self, Address in, Address out, Counts in_counts, Counts out_counts,
+                    int dtype, std::string algorithm, bool async, const py::object& keep) {
   Request request{Collective::all_to_all, readable(in), writable(out), 0, dtype_of(dtype)};
   request.in_counts = std::move(in_counts);
   request.out_counts = std::move(out_counts);
@@ -212,7 +213,8 @@ void define_communicator(py::module_& module) {
            arg("root"), arg("algorithm"), arg("async_op"), arg("keep"))
       .def("barrier", &barrier, arg("algorithm"), arg("async_op"))
       .def("send", &send, arg("data"), arg("count"), arg("dtype"), arg("to"), arg("async_op"), arg("keep"))
-      .def("recv", &recv, arg("data"), arg("count"), arg("dtype"), arg("source"), arg("async_op"), arg("keep"))
+      .def("recv", &recv, arg("data"), arg("count"), arg("dtype"), arg("source"), arg("async_op"),
+           arg("keep"))
       .def("sendrecv", &sendrecv, arg("in_"), arg("in_count"), arg("to"), arg("out"), arg("out_count"),
            arg("source"), arg("dtype"), arg("async_op"), arg("keep"))
       .def("chosen", &Communicator::chosen, arg("collective"), arg("nbytes"))

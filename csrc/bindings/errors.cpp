@@ -24,6 +24,7 @@ std::vector<PyObject*>& classes() {
   return *instance;
 }
 
+// pybind11 fixes the parameter's type. NOLINTNEXTLINE(performance-unnecessary-value-param)
 void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
@@ -55,8 +56,8 @@ bool signal_is_pending() {
 
 void define_errors(py::module_& module) {
   const std::string prefix = "ringtree.";
-  const py::object base = py::reinterpret_steal<py::object>(
-      PyErr_NewExceptionWithDoc("ringtree.RingtreeError", "What all errors of ringtree are.", nullptr, nullptr));
+  const py::object base = py::reinterpret_steal<py::object>(PyErr_NewExceptionWithDoc(
+      "ringtree.RingtreeError", "What all errors of ringtree are.", nullptr, nullptr));
   base.attr("ranks") = py::tuple();
   module.attr("RingtreeError") = base;
 

@@ -7,7 +7,8 @@ namespace ringtree {
 
 std::string describe(const CallHeader& call) {
   const auto collective = static_cast<Collective>(call.collective);
-  std::string text = std::string(kCollectiveNames[call.collective]) + " #" + std::to_string(call.sequence) + " (";
+  std::string text =
+      std::string(kCollectiveNames[call.collective]) + " #" + std::to_string(call.sequence) + " (";
   const auto add = [&text](const std::string& part) { text += (text.back() == '(' ? "" : ", ") + part; };
   if (collective != Collective::barrier) {
     const std::string uneven = call.layout != 0 ? " in uneven shares" : "";
@@ -17,9 +18,7 @@ std::string describe(const CallHeader& call) {
   switch (collective) {
     case Collective::all_reduce:
     case Collective::reduce_scatter: add(name_of(static_cast<ReduceOp>(call.op))); break;
-    case Collective::reduce:
-      add(name_of(static_cast<ReduceOp>(call.op)));
-      [[fallthrough]];
+    case Collective::reduce: add(name_of(static_cast<ReduceOp>(call.op))); [[fallthrough]];
     case Collective::broadcast:
     case Collective::gather:
     case Collective::scatter: add("root " + std::to_string(call.root)); break;
@@ -39,8 +38,8 @@ void CallConcern::check_agreement_with(int peer) const {
   if (!theirs || digest_of(*theirs) == digest_of(call_)) return;
   const bool only_shares = theirs->layout != call_.layout && theirs->count == call_.count;
   raise_fault(*segment_, ErrorKind::Mismatch, {rank_, peer},
-              "rank " + std::to_string(rank_) + " called " + describe() + " but rank " + std::to_string(peer) +
-                  " called " + ringtree::describe(*theirs) +
+              "rank " + std::to_string(rank_) + " called " + describe() + " but rank " +
+                  std::to_string(peer) + " called " + ringtree::describe(*theirs) +
                   (only_shares ? ", and the counts they gave differ." : "."));
 }
 
@@ -63,9 +62,9 @@ void CallConcern::give_up(int peer, double seconds) const {
 void CallConcern::disagree(int peer, std::uint64_t sent, std::uint64_t expected) const {
   check_agreement_with(peer);
   raise_fault(*segment_, ErrorKind::Mismatch, {rank_, peer},
-              "in " + describe() + " rank " + std::to_string(peer) + " sent a piece of " + std::to_string(sent) +
-                  " bytes where rank " + std::to_string(rank_) + " expects " + std::to_string(expected) +
-                  ": the counts they gave differ.");
+              "in " + describe() + " rank " + std::to_string(peer) + " sent a piece of " +
+                  std::to_string(sent) + " bytes where rank " + std::to_string(rank_) + " expects " +
+                  std::to_string(expected) + ": the counts they gave differ.");
   throw_fault(*segment_, rank_, describe());
 }
 

@@ -41,7 +41,8 @@ class Choice {
 
  private:
   std::array<std::vector<Rule>, kCollectives> rules_;
-  std::array<std::uint8_t, kCollectives> uneven_{};  ///< taken where the rules' choice is for even shares only
+  std::array<std::uint8_t, kCollectives>
+      uneven_{};  ///< taken where the rules' choice is for even shares only
 };
 
 }  // namespace ringtree

@@ -40,7 +40,8 @@ std::size_t priced_bytes(const Request& request, int world) {
   switch (request.collective) {
     case Collective::all_gather:
     case Collective::reduce_scatter: {
-      const auto& counts = request.collective == Collective::all_gather ? request.out_counts : request.in_counts;
+      const auto& counts =
+          request.collective == Collective::all_gather ? request.out_counts : request.in_counts;
       return request.is_even()
                  ? bytes * ranks
                  : std::accumulate(counts.begin(), counts.end(), std::size_t{0}) * size_of(request.dtype);
@@ -88,7 +89,7 @@ std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std:
   if (!order.owns_lock()) order.lock();
   check_usable(request.name());
   queue_.push_back({prepare(request), nullptr});
-  const auto work = std::make_shared<Work>(
+  auto work = std::make_shared<Work>(
       "rank " + std::to_string(rank_) + ", " + describe(queue_.back().call.header), std::move(keep));
   queue_.back().work = work;
   if (!worker_) worker_ = std::make_unique<std::thread>([this] { work_through_queue(); });
@@ -127,6 +128,7 @@ void Communicator::prefer(const std::string& collective,
                           const std::vector<std::pair<std::size_t, std::string>>& rules) {
   const Collective which = find_collective(collective);
   std::vector<Rule> found;
+  found.reserve(rules.size());
   for (const auto& [up_to_bytes, name] : rules) found.push_back({up_to_bytes, find_algorithm(which, name)});
   const std::lock_guard order(order_);
   choice_.prefer(which, std::move(found));
@@ -141,7 +143,7 @@ void Communicator::abort(const std::string& reason) {
 void Communicator::close() {
   if (closed_.exchange(true)) return;
   if (fork_generation_ != current_fork_generation()) {  // the threads and the seat belong to the parent
-    worker_.release();
+    static_cast<void>(worker_.release());
     mailbox_->abandon();
     return;
   }
@@ -159,9 +161,10 @@ void Communicator::close() {
 
 void Communicator::check_usable(const std::string& call) const {
   if (fork_generation_ != current_fork_generation())
-    throw InvalidArgument(refusal(rank_, call,
-                                  "this communicator belongs to the process that forked this one; create a new "
-                                  "one in the child"));
+    throw InvalidArgument(
+        refusal(rank_, call,
+                "this communicator belongs to the process that forked this one; create a new "
+                "one in the child"));
   if (closed_) throw InvalidArgument(refusal(rank_, call, "this communicator is closed"));
 }
 
@@ -169,20 +172,25 @@ void Communicator::check_usable(const std::string& call) const {
 Communicator::Prepared Communicator::prepare(const Request& request) {
   const std::size_t width = size_of(request.dtype), share = request.count * width;
   const bool even = request.is_even();
-  const std::uint8_t algorithm =
-      request.algorithm == "auto"
-          ? choice_.choose(request.collective, priced_bytes(request, world_), even)
-          : find_algorithm(request.collective, request.algorithm);
+  const std::uint8_t algorithm = request.algorithm == "auto"
+                                     ? choice_.choose(request.collective, priced_bytes(request, world_), even)
+                                     : find_algorithm(request.collective, request.algorithm);
   if (!even && catalogue()[algorithm].even_only)
     throw InvalidArgument(refusal(rank_, request.name(),
                                   "the algorithm '" + request.algorithm + "' needs shares of equal size"));
 
-  Prepared call{{}, {request.in, request.out, request.count, request.count, width,
-                     Chunks::equal(request.count, world_), Chunks::equal(request.count, world_), request.root,
-                     Reduction(request.dtype, request.reduces() ? request.op : ReduceOp::sum, world_)},
-                request.dtype, request.op, request.factor, {}, {}};
+  Prepared call{{},
+                {request.in, request.out, request.count, request.count, width,
+                 Chunks::equal(request.count, world_), Chunks::equal(request.count, world_), request.root,
+                 Reduction(request.dtype, request.reduces() ? request.op : ReduceOp::sum, world_)},
+                request.dtype,
+                request.op,
+                request.factor,
+                {},
+                {}};
   Task& task = call.task;
-  const std::size_t unit = request.reduces() ? 1 : width;  // elements where they are computed with, else bytes
+  const std::size_t unit =
+      request.reduces() ? 1 : width;  // elements where they are computed with, else bytes
   if (!request.in_counts.empty()) call.in_offsets = offsets_of(request.in_counts, unit);
   if (!request.out_counts.empty()) call.out_offsets = offsets_of(request.out_counts, unit);
   const Chunks shares = Chunks::equal(request.count * unit, world_);
@@ -211,8 +219,10 @@ Communicator::Prepared Communicator::prepare(const Request& request) {
   header.sequence = ++sequence_;
   header.count = request.count;
   // What each pair of an uneven all-to-all exchanges is known to that pair alone.
-  header.layout = even ? 0 : request.collective == Collective::all_to_all ? 1
-                         : hash_of(request.in_counts.empty() ? request.out_counts : request.in_counts);
+  header.layout = even ? 0
+                  : request.collective == Collective::all_to_all
+                      ? 1
+                      : hash_of(request.in_counts.empty() ? request.out_counts : request.in_counts);
   header.collective = static_cast<std::uint8_t>(request.collective);
   header.dtype = static_cast<std::uint8_t>(request.dtype);
   header.op = request.reduces() ? static_cast<std::uint8_t>(request.op) : std::uint8_t{0};

@@ -8,8 +8,7 @@
 namespace ringtree {
 namespace {
 
-constexpr const char* kAdvice =
-    " This communicator can no longer be used: close it and create a new one.";
+constexpr const char* kAdvice = " This communicator can no longer be used: close it and create a new one.";
 
 [[noreturn]] void throw_error(ErrorKind kind, const std::string& text, std::vector<int> ranks) {
   switch (kind) {
@@ -31,7 +30,8 @@ void raise_fault(Segment& segment, ErrorKind kind, const std::vector<int>& ranks
     return;
   fault.kind = static_cast<std::uint32_t>(kind);
   for (const int rank : ranks)
-    fault.ranks[static_cast<std::size_t>(rank) / 64] |= std::uint64_t{1} << (static_cast<unsigned>(rank) % 64);
+    fault.ranks[static_cast<std::size_t>(rank) / 64] |= std::uint64_t{1}
+                                                        << (static_cast<unsigned>(rank) % 64);
   const std::size_t length = std::min(text.size(), fault.text.size() - 1);
   std::memcpy(fault.text.data(), text.data(), length);
   AtomicRef(fault.state).store(FaultRecord::raised, release);  // pairs with: has_fault()

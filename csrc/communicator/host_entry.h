@@ -113,7 +113,8 @@ struct Adapter<Collective::all_to_all, Algorithm> {
 template <class Algorithm>
 struct Adapter<Collective::gather, Algorithm> {
   static void run(Solo& team, Links& links, const Task& task) {
-    Algorithm::run(team, links, input<Element<1>>(task), output<Element<1>>(task), task.out_chunks, task.root);
+    Algorithm::run(team, links, input<Element<1>>(task), output<Element<1>>(task), task.out_chunks,
+                   task.root);
   }
 };
 
@@ -133,11 +134,11 @@ template <class Algorithm>
 constexpr bool kIsEvenOnly = requires { Algorithm::kEvenOnly; };
 
 /// What a generated unit registers for csrc/algorithms/<collective>_<name>.h.
-#define RINGTREE_HOST_ENTRY(collective, name)                                         \
-  HostEntry host_entry_##collective##_##name() {                                      \
-    using Algorithm = collective##_##name;                                            \
-    return {Collective::collective, #name, kIsEvenOnly<Algorithm>, &Algorithm::cost,  \
-            &Adapter<Collective::collective, Algorithm>::run};                        \
+#define RINGTREE_HOST_ENTRY(collective, name)                                        \
+  HostEntry host_entry_##collective##_##name() {                                     \
+    using Algorithm = collective##_##name;                                           \
+    return {Collective::collective, #name, kIsEvenOnly<Algorithm>, &Algorithm::cost, \
+            &Adapter<Collective::collective, Algorithm>::run};                       \
   }
 
 }  // namespace ringtree

@@ -45,15 +45,13 @@ class Mailbox::Watch : public Concern {
       peer = transfer->letter.peer;
     }
     raise_fault(*box_->segment_, ErrorKind::Timeout, {peer},
-                late + " was not answered within " + format_seconds(box_->timeout_seconds_) +
-                    ": rank " + std::to_string(peer) + " has not made the matching call.");
+                late + " was not answered within " + format_seconds(box_->timeout_seconds_) + ": rank " +
+                    std::to_string(peer) + " has not made the matching call.");
   }
 
   bool needs(int peer) const override {
     const std::lock_guard lock(box_->mutex_);
-    const auto stuck = [&](Lane& lane) {
-      return !lane.transfers.empty() && !box_->can_move(lane, acquire);
-    };
+    const auto stuck = [&](Lane& lane) { return !lane.transfers.empty() && !box_->can_move(lane, acquire); };
     const auto index = static_cast<std::size_t>(peer);
     return stuck(box_->outgoing_[index]) || stuck(box_->incoming_[index]);
   }
@@ -93,9 +91,8 @@ std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool
       Lane& to = lane(letter);
       to.transfers.push_back({letter, ++to.letters, call, 0, Clock::now()});
       if (!call->work)
-        call->work = std::make_shared<Work>("rank " + std::to_string(rank_) + ", " +
-                                                describe(to.transfers.back()),
-                                            std::move(keep));
+        call->work = std::make_shared<Work>(
+            "rank " + std::to_string(rank_) + ", " + describe(to.transfers.back()), std::move(keep));
     }
     if (!blocking && !helper_) helper_ = std::make_unique<std::thread>([this] { help(); });
   }
@@ -137,14 +134,14 @@ Mailbox::Lane& Mailbox::lane(const Letter& letter) {
 
 Sender Mailbox::sender(Lane& lane, int peer) {
   const Letter& letter = lane.transfers.front().letter;
-  return {segment_->links() + segment_->layout().mail_offset(rank_, peer), segment_->layout().mail, lane.cursor,
-          digest_of(letter), peer};
+  return {segment_->links() + segment_->layout().mail_offset(rank_, peer), segment_->layout().mail,
+          lane.cursor, digest_of(letter), peer};
 }
 
 Receiver Mailbox::receiver(Lane& lane, int peer) {
   const Letter& letter = lane.transfers.front().letter;
-  return {segment_->links() + segment_->layout().mail_offset(peer, rank_), segment_->layout().mail, lane.cursor,
-          digest_of(letter), peer};
+  return {segment_->links() + segment_->layout().mail_offset(peer, rank_), segment_->layout().mail,
+          lane.cursor, digest_of(letter), peer};
 }
 
 bool Mailbox::can_move(Lane& lane, Order order) {

@@ -41,19 +41,20 @@ class Mailbox {
   ~Mailbox();
 
   /// Starts the letters of one call. Blocking: returns once all are through.
-  std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool blocking, std::shared_ptr<void> keep);
+  std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool blocking,
+                                 std::shared_ptr<void> keep);
 
   /// Waits until nothing is under way, then ends the helper thread.
   void close();
 
   /// Forgets the helper thread, which does not exist in a forked child.
-  void abandon() { helper_.release(); }
+  void abandon() { static_cast<void>(helper_.release()); }
 
  private:
   using Clock = std::chrono::steady_clock;
 
   struct Call {
-    std::size_t letters_left;
+    std::size_t letters_left = 0;
     std::shared_ptr<Work> work;
     bool finished = false;
   };
@@ -79,7 +80,8 @@ class Mailbox {
   void move_piece(Lane& lane, Solo& team);
   bool move_all(Solo& team, Order order);
   const Transfer* oldest() const;
-  void wait_until_moved(Solo& team, Patience& patience, const Watch& watch, const std::shared_ptr<Call>& call);
+  void wait_until_moved(Solo& team, Patience& patience, const Watch& watch,
+                        const std::shared_ptr<Call>& call);
   void fail_all(const std::exception_ptr& error);
   void help();
   std::string describe(const Transfer& transfer) const;

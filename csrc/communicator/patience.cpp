@@ -109,8 +109,9 @@ void Patience::look_around(int peer) {
   const double waited = std::chrono::duration<double>(Clock::now() - started_).count();
   if (waited > timeout_seconds_) concern_->give_up(peer, timeout_seconds_);
   if (interrupted()) {
-    raise_fault(*segment_, ErrorKind::Aborted, {rank_},
-                "rank " + std::to_string(rank_) + " was interrupted (Ctrl-C) in " + concern_->describe() + ".");
+    raise_fault(
+        *segment_, ErrorKind::Aborted, {rank_},
+        "rank " + std::to_string(rank_) + " was interrupted (Ctrl-C) in " + concern_->describe() + ".");
     throw Interrupted();
   }
   if (has_fault(*segment_)) throw_fault(*segment_, rank_, concern_->describe());

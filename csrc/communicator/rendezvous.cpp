@@ -27,7 +27,8 @@ struct Introduction {
   static Introduction parse(const std::string& text) {
     Introduction result;
     std::istringstream lines(text);
-    for (std::string* field : {&result.version, &result.transport, &result.world, &result.reach, &result.name})
+    for (std::string* field :
+         {&result.version, &result.transport, &result.world, &result.reach, &result.name})
       std::getline(lines, *field);
     std::getline(lines, result.error, '\0');
     return result;
@@ -49,8 +50,8 @@ class Name {
   std::string name_;
 };
 
-void compare(const std::vector<Introduction>& ranks, std::string Introduction::* field, const std::string& what,
-             const std::string& advice) {
+void compare(const std::vector<Introduction>& ranks, std::string Introduction::* field,
+             const std::string& what, const std::string& advice) {
   for (std::size_t rank = 1; rank < ranks.size(); ++rank)
     if (ranks[rank].*field != ranks[0].*field)
       throw TransportError("rank 0 and rank " + std::to_string(rank) + " " + what + " ('" + ranks[0].*field +
@@ -117,7 +118,8 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
   if (static_cast<int>(ranks.size()) != world)
     throw TransportError("the rendezvous returned " + std::to_string(ranks.size()) + " ranks instead of " +
                          std::to_string(world));
-  compare(ranks, &Introduction::version, "run different versions of ringtree", "install the same one everywhere");
+  compare(ranks, &Introduction::version, "run different versions of ringtree",
+          "install the same one everywhere");
   compare(ranks, &Introduction::transport, "use different transports", "pass the same one on all ranks");
   compare(ranks, &Introduction::world, "believe in different world sizes", "check how they were started");
   compare(ranks, &Introduction::reach, "cannot share memory",

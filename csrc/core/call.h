@@ -9,9 +9,9 @@
 
 namespace ringtree {
 
-#define RINGTREE_COLLECTIVES(X)                                                                         \
-  X(all_reduce) X(reduce) X(broadcast) X(all_gather) X(reduce_scatter) X(all_to_all) X(gather) X(scatter) \
-  X(barrier)
+#define RINGTREE_COLLECTIVES(X) \
+  X(all_reduce)                 \
+  X(reduce) X(broadcast) X(all_gather) X(reduce_scatter) X(all_to_all) X(gather) X(scatter) X(barrier)
 
 enum class Collective : std::uint8_t {
 #define RINGTREE_ENUMERATOR(name) name,

@@ -29,11 +29,11 @@ class Error : public std::runtime_error {
   std::vector<int> ranks_;
 };
 
-#define RINGTREE_ERROR(name, base, documentation)                               \
-  class name : public Error {                                                   \
-   public:                                                                      \
-    explicit name(const std::string& text, std::vector<int> ranks = {})         \
-        : Error(ErrorKind::name, text, std::move(ranks)) {}                     \
+#define RINGTREE_ERROR(name, base, documentation)                       \
+  class name : public Error {                                           \
+   public:                                                              \
+    explicit name(const std::string& text, std::vector<int> ranks = {}) \
+        : Error(ErrorKind::name, text, std::move(ranks)) {}             \
   };
 #include "core/errors.def"
 #undef RINGTREE_ERROR

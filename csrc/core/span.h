@@ -17,7 +17,7 @@ class Span {
   /// A span of T is also a span of const T.
   template <class U>
     requires std::is_same_v<const U, T>
-  RT_HD constexpr Span(Span<U> other) : data_(other.data()), size_(other.size()) {}
+  RT_HD explicit(false) constexpr Span(Span<U> other) : data_(other.data()), size_(other.size()) {}
 
   RT_HD constexpr T* data() const { return data_; }
   RT_HD constexpr std::size_t size() const { return size_; }

@@ -108,9 +108,9 @@ class Solo {
 
 /// The word through which the host and the device tell each other that a call has failed.
 struct DeviceFault {
-  std::uint64_t raised;         ///< not 0: every wait ends at once
-  std::uint64_t deadline_ns;    ///< in %globaltimer's nanoseconds
-  std::uint64_t awaited_peer;   ///< whom the first block that gave up was waiting for
+  std::uint64_t raised;        ///< not 0: every wait ends at once
+  std::uint64_t deadline_ns;   ///< in %globaltimer's nanoseconds
+  std::uint64_t awaited_peer;  ///< whom the first block that gave up was waiting for
 };
 
 /// A thread block. It never traps: after a fault each wait returns at once, the kernel runs out, and the
@@ -135,7 +135,7 @@ class Block {
   }
 
   RT_DEVICE void signal(int /*peer*/, std::uint64_t& word, std::uint64_t value) {
-    __syncthreads();  // every lane has written before the leader publishes
+    __syncthreads();                                     // every lane has written before the leader publishes
     if (leads()) AtomicRef(word).store(value, release);  // pairs with: the acquire load in the peer's await
   }
 
@@ -151,8 +151,7 @@ class Block {
   template <class T, class Op>
   RT_DEVICE void combine(T* destination, const void* const* sources, int n_sources, std::size_t count,
                          const Op& op) {
-    for (std::size_t i = threadIdx.x; i < count; i += blockDim.x)
-      destination[i] = op(sources, n_sources, i);
+    for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) destination[i] = op(sources, n_sources, i);
   }
 
  private:

@@ -10,7 +10,7 @@ namespace ringtree {
 
 template <class T, class Functor>
 struct DeviceOp {
-  int divisor = 1;          ///< what closing() divides by: the world size for avg, else 1
+  int divisor = 1;  ///< what closing() divides by: the world size for avg, else 1
   bool divides_now = false;
 
   RT_HD DeviceOp closing() const { return {divisor, divisor != 1}; }

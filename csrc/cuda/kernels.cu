@@ -33,25 +33,26 @@ struct DeviceCall {
 namespace {
 
 __device__ Chunks chunks_at(const std::size_t* offsets, const DeviceCall& call) {
-  return offsets == nullptr ? Chunks::equal(call.share, call.layout.world) : Chunks::at(offsets, call.layout.world);
+  return offsets == nullptr ? Chunks::equal(call.share, call.layout.world)
+                            : Chunks::at(offsets, call.layout.world);
 }
 
 template <Collective, class Algorithm, class T, class Functor>
 struct DeviceAdapter;
 
 /// One adapter a collective, as in communicator/host_entry.h.
-#define RINGTREE_DEVICE_ADAPTER(collective, ...)                                                       \
-  template <class Algorithm, class T, class Functor>                                                   \
-  struct DeviceAdapter<Collective::collective, Algorithm, T, Functor> {                                \
-    static __device__ void run(Block& team, Links& links, const DeviceCall& call,                      \
-                               [[maybe_unused]] DeviceOp<T, Functor> op) {                             \
-      [[maybe_unused]] const DeviceRank& rank = call.ranks[links.rank()];                              \
-      [[maybe_unused]] const Span<const T> in(static_cast<const T*>(rank.in), call.in_count);          \
-      [[maybe_unused]] const Span<T> out(static_cast<T*>(rank.out), call.out_count);                   \
-      [[maybe_unused]] const Chunks in_chunks = chunks_at(call.in_offsets, call);                      \
-      [[maybe_unused]] const Chunks out_chunks = chunks_at(call.out_offsets, call);                    \
-      Algorithm::run(team, links __VA_OPT__(, ) __VA_ARGS__);                                          \
-    }                                                                                                  \
+#define RINGTREE_DEVICE_ADAPTER(collective, ...)                                              \
+  template <class Algorithm, class T, class Functor>                                          \
+  struct DeviceAdapter<Collective::collective, Algorithm, T, Functor> {                       \
+    static __device__ void run(Block& team, Links& links, const DeviceCall& call,             \
+                               [[maybe_unused]] DeviceOp<T, Functor> op) {                    \
+      [[maybe_unused]] const DeviceRank& rank = call.ranks[links.rank()];                     \
+      [[maybe_unused]] const Span<const T> in(static_cast<const T*>(rank.in), call.in_count); \
+      [[maybe_unused]] const Span<T> out(static_cast<T*>(rank.out), call.out_count);          \
+      [[maybe_unused]] const Chunks in_chunks = chunks_at(call.in_offsets, call);             \
+      [[maybe_unused]] const Chunks out_chunks = chunks_at(call.out_offsets, call);           \
+      Algorithm::run(team, links __VA_OPT__(, ) __VA_ARGS__);                                 \
+    }                                                                                         \
   };
 
 RINGTREE_DEVICE_ADAPTER(all_reduce, in, out, op)
@@ -75,9 +76,9 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(DeviceCall call, Dev
   DeviceAdapter<kCollective, Algorithm, T, Functor>::run(team, links, call, op);
 }
 
-#define RINGTREE_DEVICE_ENTRY(collective, name)                                                     \
-  template __global__ void collective_kernel<Collective::collective, collective##_##name, float, Sum>( \
-      DeviceCall, DeviceOp<float, Sum>);                                                            \
+#define RINGTREE_DEVICE_ENTRY(collective, name)                                                           \
+  template __global__ void collective_kernel<Collective::collective, collective##_##name, float, Sum>(    \
+      DeviceCall, DeviceOp<float, Sum>);                                                                  \
   template __global__ void collective_kernel<Collective::collective, collective##_##name, BFloat16, Sum>( \
       DeviceCall, DeviceOp<BFloat16, Sum>);
 #include "device_entries.inc"  // generated: one line an algorithm

@@ -22,10 +22,16 @@ struct LinkLayout {
   /// shrink with the number of pairs, so that the segment of 64 ranks stays near 300 MiB.
   RT_HD static constexpr LinkLayout of(int world) {
     const std::size_t kib = 1024;
-    const std::size_t lane = (world <= 4 ? 128 : world <= 8 ? 64 : world <= 16 ? 32 : world <= 32 ? 16 : 8) * kib;
+    const std::size_t lane = (world <= 4    ? 128
+                              : world <= 8  ? 64
+                              : world <= 16 ? 32
+                              : world <= 32 ? 16
+                                            : 8) *
+                             kib;
     const std::size_t ranks = static_cast<std::size_t>(world);
     const std::size_t each = 256 * kib / ranks / kCacheLine * kCacheLine;  // a peer's share of a window slot
-    return {world, {kSlots, lane}, {kSlots, lane / 4}, {kSlots, (each < kCacheLine ? kCacheLine : each) * ranks}};
+    return {
+        world, {kSlots, lane}, {kSlots, lane / 4}, {kSlots, (each < kCacheLine ? kCacheLine : each) * ranks}};
   }
 
   RT_HD constexpr std::size_t consumed_offset() const { return 0; }

@@ -21,7 +21,8 @@ class Chunks {
   /// `chunks` shares of a buffer, equal but for the last ones. Each but the last is a multiple of `grain`
   /// elements (a cache line's worth, say), so that ranks do not write to one line.
   RT_HD static constexpr Chunks split(std::size_t count, int chunks, std::size_t grain = 1) {
-    const std::size_t share = (count + static_cast<std::size_t>(chunks) - 1) / static_cast<std::size_t>(chunks);
+    const std::size_t share =
+        (count + static_cast<std::size_t>(chunks) - 1) / static_cast<std::size_t>(chunks);
     return {count, chunks, (share + grain - 1) / grain * grain, nullptr};
   }
 
@@ -71,7 +72,9 @@ class Chunks {
   RT_HD constexpr Chunks(std::size_t count, int chunks, std::size_t share, const std::size_t* offsets)
       : count_(count), share_(share), offsets_(offsets), chunks_(chunks) {}
 
-  RT_HD constexpr std::size_t clamp(std::size_t position) const { return position < count_ ? position : count_; }
+  RT_HD constexpr std::size_t clamp(std::size_t position) const {
+    return position < count_ ? position : count_;
+  }
 
   std::size_t count_;
   std::size_t share_;  ///< the largest chunk

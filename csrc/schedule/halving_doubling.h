@@ -32,17 +32,13 @@ struct Hypercube {
   /// The corner of the cube where `rank` (not a folded one) stands.
   RT_HD constexpr int corner_of(int rank) const { return rank < 2 * rest() ? rank / 2 : rank - rest(); }
 
-  RT_HD constexpr int rank_at(int corner) const {
-    return corner < rest() ? 2 * corner + 1 : corner + rest();
-  }
+  RT_HD constexpr int rank_at(int corner) const { return corner < rest() ? 2 * corner + 1 : corner + rest(); }
 
   RT_HD constexpr int partner(int rank, int bit) const { return rank_at(corner_of(rank) ^ (1 << bit)); }
 
   /// The first of the ranks that stand at, or are spoken for by, `corner`. Corners below c own together
   /// the ranks below first_rank(c): corners are in the ranks' order.
-  RT_HD constexpr int first_rank(int corner) const {
-    return corner < rest() ? 2 * corner : corner + rest();
-  }
+  RT_HD constexpr int first_rank(int corner) const { return corner < rest() ? 2 * corner : corner + rest(); }
 };
 
 /// The corners [begin, end) for whose share a corner is still responsible after the exchanges over the bits

@@ -40,12 +40,10 @@ class Mapping : public Memory {
   ~Mapping() override { munmap(data(), size()); }
 };
 
-std::string mebibytes(std::size_t bytes) {
-  return std::to_string((bytes + (1U << 20U) - 1) >> 20U) + " MiB";
-}
+std::string mebibytes(std::size_t bytes) { return std::to_string((bytes + (1U << 20U) - 1) >> 20U) + " MiB"; }
 
 std::string free_space() {
-  struct statvfs space {};
+  struct statvfs space{};
   if (statvfs(kDirectory, &space) != 0) return "an unknown amount";
   return mebibytes(static_cast<std::size_t>(space.f_bavail) * space.f_frsize);
 }
@@ -53,8 +51,8 @@ std::string free_space() {
 std::unique_ptr<Memory> map(const File& file, std::size_t size) {
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
   if (data == MAP_FAILED)
-    throw TransportError("mapping a shared segment of " + mebibytes(size) + " failed: " +
-                         std::strerror(errno));
+    throw TransportError("mapping a shared segment of " + mebibytes(size) +
+                         " failed: " + std::strerror(errno));
   return std::make_unique<Mapping>(static_cast<std::byte*>(data), size);
 }
 
@@ -64,7 +62,7 @@ class ShmTransport : public Transport {
   std::string reach() const override {
     std::string boot;
     std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), boot);
-    struct stat directory {};
+    struct stat directory{};
     if (stat(kDirectory, &directory) != 0)
       throw TransportError(std::string("there is no ") + kDirectory + " here: mount a tmpfs there");
     return boot + ":" + std::to_string(directory.st_dev);
@@ -74,13 +72,13 @@ class ShmTransport : public Transport {
     const std::string name = "/ringtree-" + random_name();
     const File file(shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
     if (file.get() < 0)
-      throw TransportError("creating a segment in " + std::string(kDirectory) + " failed: " +
-                           std::strerror(errno));
+      throw TransportError("creating a segment in " + std::string(kDirectory) +
+                           " failed: " + std::strerror(errno));
     // Reserves every page now: a full /dev/shm is an error here, not a SIGBUS in the middle of a call.
     if (const int error = posix_fallocate(file.get(), 0, static_cast<off_t>(size)); error != 0) {
       forget(name);
-      throw TransportError("the communicator needs " + mebibytes(size) + " in " + kDirectory + ", which has " +
-                           free_space() + " free (" + std::strerror(error) +
+      throw TransportError("the communicator needs " + mebibytes(size) + " in " + kDirectory +
+                           ", which has " + free_space() + " free (" + std::strerror(error) +
                            "): free some or mount it larger (docker run --shm-size)");
     }
     try {
@@ -95,10 +93,11 @@ class ShmTransport : public Transport {
     const File file(shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0));
     if (file.get() < 0)
       throw TransportError("opening rank 0's shared segment failed: " + std::string(std::strerror(errno)));
-    struct stat status {};
+    struct stat status{};
     if (fstat(file.get(), &status) != 0 || static_cast<std::size_t>(status.st_size) != size)
-      throw TransportError("rank 0's shared segment has " + std::to_string(status.st_size) + " bytes instead of " +
-                           std::to_string(size) + ": do all ranks run the same ringtree?");
+      throw TransportError("rank 0's shared segment has " + std::to_string(status.st_size) +
+                           " bytes instead of " + std::to_string(size) +
+                           ": do all ranks run the same ringtree?");
     return map(file, size);
   }
 

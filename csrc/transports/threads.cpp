@@ -38,7 +38,8 @@ Table& table() {
 
 class SharedPages : public Memory {
  public:
-  explicit SharedPages(std::shared_ptr<Pages> block) : Memory(block->data, block->size), block_(std::move(block)) {}
+  explicit SharedPages(std::shared_ptr<Pages> block)
+      : Memory(block->data, block->size), block_(std::move(block)) {}
 
  private:
   std::shared_ptr<Pages> block_;

@@ -15,7 +15,9 @@ namespace {
 using Values = std::vector<float>;
 const std::vector<std::size_t> kCounts = {0, 1, 5, 64, 1023, 70'001};
 
-float value(int rank, std::size_t i) { return static_cast<float>((static_cast<std::size_t>(rank) * 31 + i * 7) % 101); }
+float value(int rank, std::size_t i) {
+  return static_cast<float>((static_cast<std::size_t>(rank) * 31 + i * 7) % 101);
+}
 
 Values values(int rank, std::size_t count) {
   Values result(count);
@@ -157,7 +159,8 @@ TEST_P(Collectives, UnevenAllToAllMovesEachPairsShare) {
                         for (int peer = 0; peer < comm.world(); ++peer) {
                           call.in_counts.push_back(pair_count(comm.rank(), peer));
                           call.out_counts.push_back(pair_count(peer, comm.rank()));
-                          in.insert(in.end(), call.in_counts.back(), static_cast<float>(comm.rank() * 100 + peer));
+                          in.insert(in.end(), call.in_counts.back(),
+                                    static_cast<float>(comm.rank() * 100 + peer));
                           expected.insert(expected.end(), call.out_counts.back(),
                                           static_cast<float>(peer * 100 + comm.rank()));
                         }
@@ -179,8 +182,8 @@ TEST_P(Collectives, QueuedCallsRunInOrderBesideBlockingOnes) {
                         for (std::size_t i = 0; i < kCalls; ++i) data.push_back(values(comm.rank(), i * 50));
                         for (Values& x : data) {
                           const bool async = work.size() % 5 != 4;
-                          work.push_back(comm.run(request(Collective::all_reduce, "auto", x, x, x.size()), async,
-                                                  nullptr));
+                          work.push_back(comm.run(request(Collective::all_reduce, "auto", x, x, x.size()),
+                                                  async, nullptr));
                         }
                         for (const auto& item : work)
                           if (item) item->wait();

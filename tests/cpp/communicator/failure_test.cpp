@@ -93,8 +93,9 @@ TEST(RankFailure, NamesARankThatLeftEarly) {
   });
   EXPECT_EQ(errors[1], "");
   for (const int rank : {0, 2})
-    EXPECT_NE(errors[static_cast<std::size_t>(rank)].find("rank 1 closed the communicator while all_reduce #2"),
-              std::string::npos)
+    EXPECT_NE(
+        errors[static_cast<std::size_t>(rank)].find("rank 1 closed the communicator while all_reduce #2"),
+        std::string::npos)
         << errors[static_cast<std::size_t>(rank)];
 }
 

@@ -16,7 +16,8 @@ namespace ringtree {
 
 /// Runs `body` on every rank; returns each rank's error message, empty where there was none.
 inline std::vector<std::string> run_local(int world, const std::function<void(Communicator&)>& body,
-                                          double timeout_seconds = 30, const std::string& transport = "threads") {
+                                          double timeout_seconds = 30,
+                                          const std::string& transport = "threads") {
   const auto ranks = static_cast<std::size_t>(world);
   std::vector<std::string> payloads(ranks), errors(ranks);
   std::barrier meeting(world);
@@ -53,6 +54,8 @@ class Countdown {
 };
 
 /// For bodies that must succeed everywhere.
-inline std::vector<std::string> no_errors(int world) { return std::vector<std::string>(static_cast<std::size_t>(world)); }
+inline std::vector<std::string> no_errors(int world) {
+  return std::vector<std::string>(static_cast<std::size_t>(world));
+}
 
 }  // namespace ringtree

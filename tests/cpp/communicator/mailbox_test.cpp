@@ -43,7 +43,8 @@ TEST(Mailbox, RingShiftOfLargeMessagesDoesNotBlock) {
                           const int next = (comm.rank() + 1) % comm.world();
                           const int prev = (comm.rank() + comm.world() - 1) % comm.world();
                           Values sent = counted(comm.rank(), 400'000), received(400'000, -1);
-                          comm.exchange({letter(true, next, sent), letter(false, prev, received)}, false, nullptr);
+                          comm.exchange({letter(true, next, sent), letter(false, prev, received)}, false,
+                                        nullptr);
                           EXPECT_EQ(received, counted(prev, 400'000));
                         }),
               no_errors(world));
@@ -70,7 +71,8 @@ TEST(Mailbox, LettersTravelBesideCollectives) {
                         const auto in = comm.exchange({letter(false, prev, received)}, true, nullptr);
                         const auto out = comm.exchange({letter(true, next, sent)}, true, nullptr);
                         for (int i = 0; i < 20; ++i) {
-                          Request call{Collective::all_reduce, sum.data(), sum.data(), sum.size(), DType::int32};
+                          Request call{Collective::all_reduce, sum.data(), sum.data(), sum.size(),
+                                       DType::int32};
                           call.op = ReduceOp::max;
                           comm.run(call, false, nullptr);
                         }

@@ -22,8 +22,8 @@ class Yielding : public Waiter {
   void rest(std::uint32_t /*ticket*/, int /*peer*/) override { std::this_thread::yield(); }
   void resume() noexcept override {}
   void disagree(int peer, std::uint64_t sent, std::uint64_t expected) override {
-    throw std::runtime_error("peer " + std::to_string(peer) + " sent " + std::to_string(sent) + ", expected " +
-                             std::to_string(expected));
+    throw std::runtime_error("peer " + std::to_string(peer) + " sent " + std::to_string(sent) +
+                             ", expected " + std::to_string(expected));
   }
 };
 

@@ -56,7 +56,8 @@ TEST(Chunks, FollowGivenOffsetsEmptyChunksIncluded) {
 
 TEST(Chunks, StartOnWholeGrainsSoThatRanksDoNotShareCacheLines) {
   const Chunks chunks = Chunks::split(1000, 7, 16);
-  for (int index = 0; index < 7; ++index) EXPECT_TRUE(chunks.chunk(index).begin % 16 == 0 || chunks.chunk(index).size == 0);
+  for (int index = 0; index < 7; ++index)
+    EXPECT_TRUE(chunks.chunk(index).begin % 16 == 0 || chunks.chunk(index).size == 0);
 }
 
 TEST(Chunks, WithoutElementsStillTakeOneRoundOfEmptyPieces) {

@@ -13,7 +13,8 @@ namespace {
 std::vector<int> roots(int world) { return {0, world / 2, world - 1}; }
 
 bool is_inner(const TreePlace& place) {
-  return std::any_of(std::begin(place.children), std::end(place.children), [](int c) { return c != kNobody; });
+  return std::any_of(std::begin(place.children), std::end(place.children),
+                     [](int c) { return c != kNobody; });
 }
 
 TEST(DoubleTree, ParentsAndChildrenAgree) {

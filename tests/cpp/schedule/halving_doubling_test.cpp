@@ -67,7 +67,8 @@ TEST(Hypercube, HalvingNarrowsTheSharedCornersToTheOwnOne) {
     const Hypercube cube(world);
     for (int corner = 0; corner < cube.cube; ++corner)
       for (int bit = cube.steps - 1; bit >= 0; --bit) {
-        const CornerRange mine = corners_sharing(corner, bit), theirs = corners_sharing(corner ^ (1 << bit), bit);
+        const CornerRange mine = corners_sharing(corner, bit),
+                          theirs = corners_sharing(corner ^ (1 << bit), bit);
         const CornerRange both = corners_sharing(corner, bit + 1);
         ASSERT_EQ(std::min(mine.begin, theirs.begin), both.begin);
         ASSERT_EQ(std::max(mine.end, theirs.end), both.end);
