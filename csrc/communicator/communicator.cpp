@@ -143,7 +143,7 @@ void Communicator::abort(const std::string& reason) {
 void Communicator::close() {
   if (closed_.exchange(true)) return;
   if (fork_generation_ != current_fork_generation()) {  // the threads and the seat belong to the parent
-    static_cast<void>(worker_.release());
+    [[maybe_unused]] const std::thread* leaked = worker_.release();
     mailbox_->abandon();
     return;
   }

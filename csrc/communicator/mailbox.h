@@ -48,7 +48,7 @@ class Mailbox {
   void close();
 
   /// Forgets the helper thread, which does not exist in a forked child.
-  void abandon() { static_cast<void>(helper_.release()); }
+  void abandon() { [[maybe_unused]] const std::thread* leaked = helper_.release(); }
 
  private:
   using Clock = std::chrono::steady_clock;
