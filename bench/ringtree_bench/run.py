@@ -1,0 +1,100 @@
+"""One run of the suite: who takes part, what stands above the table, and its rows as they are measured."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import ringtree as rt
+from ringtree.tuning import tuning_path
+
+from ringtree_bench import machine
+from ringtree_bench.buffers import Buffers
+from ringtree_bench.cases import Case
+from ringtree_bench.limits import measure_limits
+from ringtree_bench.measure import Budget, Contender, Stage
+from ringtree_bench.rivals import Ringtree, open_peers
+from ringtree_bench.screen import Screen
+from ringtree_bench.sizes import format_size
+from ringtree_bench.table import Layout, Row, describe
+from ringtree_bench.world import World
+
+
+class Run:
+    """What stays the same from the first row to the last. Every method is a collective."""
+
+    def __init__(self, world: World, cases: list[Case], peer_names: list[str], seed: int) -> None:
+        """Let the peers join, measure the memory, print what stands above the table."""
+        self.world, self.cases, self.seed = world, cases, seed
+        self.screen = Screen(world.is_first)
+        self.peers, self.notes = open_peers(world, peer_names)
+        self.limits = measure_limits(world, cases)
+        self._ringtree = Ringtree(world.comm)
+        self._stage = Stage(world, Buffers(cases), seed)
+        for text in self._preamble():
+            self.screen.say(f"# {text}")
+
+    def _preamble(self) -> Iterator[str]:
+        ranks = f"{self.world.size} rank{'s' if self.world.size > 1 else ''} over {self.world.comm.transport}"
+        yield f"ringtree {rt.__version__}, {ranks}, {machine.in_words()}"
+        if self.peers:
+            yield "beside " + ", ".join(f"{peer.name} ({peer.version})" for peer in self.peers)
+        if tuning_path().exists():
+            yield f"auto follows {tuning_path()}"
+        yield f"times are medians of the slowest rank; seed {self.seed}"
+        yield from self.limits.lines()
+        yield from self.notes
+
+    def measure(self, algorithms: dict[str, list[str]], budget: Budget) -> list[Row]:
+        """Measure every case with these algorithms of its collective, and print the rows as they come."""
+        rows: list[Row] = []
+        with self.screen.progress(len(self.cases)):
+            for name, cases in groupby(self.cases, key=lambda case: case.collective.name):
+                together = list(cases)
+                labels = [self._label(case, algorithm) for case in together for algorithm in algorithms[name]]
+                layout = Layout(together[0], labels, [peer.name for peer in self.peers])
+                for text in ("#", f"# {name}", *layout.header()):
+                    self.screen.say(text)
+                for case in together:
+                    self.screen.begin(f"{name} {case.label or format_size(case.size_bytes)}")
+                    if case.label:
+                        self.screen.say(f"# {describe(case)}")
+                    for row in self._measure_case(case, algorithms[name], budget):
+                        self.screen.say(layout.line(row), row)
+                        rows.append(row)
+                    self.screen.done()
+        return rows
+
+    def _measure_case(self, case: Case, algorithms: list[str], budget: Budget) -> list[Row]:
+        contenders = [Contender(self._ringtree, algorithm) for algorithm in algorithms]
+        contenders += [Contender(peer) for peer in self.peers]
+        measured = self._stage.measure(case, contenders, budget)
+        for index, reason in measured.refused.items():
+            self._note(f"{contenders[index].name} does not do {case.kind}: {reason}")
+        for index, timing in measured.timings.items():
+            if timing.wrong:
+                what = f"{case.kind}, {case.size_bytes} bytes"
+                self._note(f"{contenders[index].name} has {timing.wrong} wrong elements in {what}")
+        timings = [measured.timings.get(index) for index in range(len(contenders))]
+        ideal = self.limits.ideal_seconds(case)
+        peers = tuple(timings[len(algorithms) :])
+        labels = [self._label(case, algorithm) for algorithm in algorithms]
+        return [Row(case, *ours, peers, ideal) for ours in zip(labels, timings, strict=False)]
+
+    def _label(self, case: Case, algorithm: str) -> str:
+        """`ring`, or `auto (ring)` where the library chose, which it does anew for each bucket of a mix."""
+        if algorithm != "auto" or len(case.parts) > 1 or case.collective.name not in rt.COLLECTIVES:
+            return algorithm
+        return f"auto ({self.world.comm.chosen(case.collective.name, case.chooser_bytes)})"
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+            self.screen.say(f"# {text}")
+
+    def close(self, rows: list[Row]) -> int:
+        """Let the peers go, print the verdict; the number of wrong elements."""
+        for peer in self.peers:
+            peer.close()
+        timings = {id(timing): timing for row in rows for timing in row.timings}  # peers stand in many rows
+        wrong = sum(timing.wrong for timing in timings.values())
+        self.screen.say(f"# {wrong} wrong elements" + (": do not trust these results" if wrong else ""))
+        return wrong

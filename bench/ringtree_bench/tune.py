@@ -1,0 +1,206 @@
+"""`ringtree tune`: measures every algorithm on this machine and writes down which to take up to which size.
+
+The file is what the library reads when a communicator opens. A rule counts bytes as the chooser does: those
+of the whole array, and for all_to_all those of all ranks together.
+"""
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import ringtree as rt
+from ringtree.tuning import tuning_path
+
+from ringtree_bench import machine
+from ringtree_bench.buffers import Buffers
+from ringtree_bench.cases import Case, cases_of_sizes
+from ringtree_bench.collectives import COLLECTIVES
+from ringtree_bench.measure import Budget, Contender, Stage
+from ringtree_bench.rivals import Ringtree
+from ringtree_bench.screen import Screen
+from ringtree_bench.sizes import format_size, parse_sizes
+from ringtree_bench.start import explained_once, opened_world
+from ringtree_bench.world import World
+
+VERSION = 1
+_TIE = 1.03  # slower than the quickest by less than this counts as just as good
+_CHANGE_COST = math.log(_TIE)  # what a change of algorithm must gain, over all sizes, to be worth a rule
+
+Rules = list[tuple[int, str]]
+Entry = dict[str, Any]
+
+
+_EXAMPLES = """\b
+Examples:
+  mpirun -n 2 ringtree tune
+  ringtree tune -n 4              without mpirun
+  ringtree tune -n 4 --threads    for rt.run_local
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--sizes",
+    default="64:64M:4",
+    show_default=True,
+    metavar="FIRST:LAST[:FACTOR]",
+    help="Bytes of the whole array.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Time for one size of one collective, all algorithms together.",
+)
+@click.option("--threads", is_flag=True, help="Tune ranks that are threads of one process (run_local).")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write, instead of the one that the library reads.",
+)
+@click.option("-n", "--ranks", type=click.IntRange(min=1), help="Start this many ranks here, without mpirun.")
+def tune(sizes: str, seconds: float, threads: bool, output: Path | None, ranks: int | None) -> None:
+    """Find the quickest algorithm of every collective by size, for this machine and this number of ranks.
+
+    Results for other transports and numbers of ranks stay in the file.
+    """
+    path = output or tuning_path()
+    if threads:
+        count = ranks or max(2, os.cpu_count() or 2)
+
+        def tune_threads(comm: rt.Communicator) -> None:
+            tune_world(World(comm), sizes, seconds, path)
+
+        rt.run_local(count, tune_threads)
+        return
+    with opened_world(ranks) as world:
+        tune_world(world, sizes, seconds, path)
+
+
+def tune_world(world: World, sizes: str, seconds: float, path: Path) -> None:
+    """Measure in `world` and add what was found to the file at `path`; a collective."""
+    with explained_once(world):
+        wanted = parse_sizes(sizes)
+        read_entries(path)
+    screen = Screen(world.is_first)
+    screen.say(f"# {world.size} ranks over {world.comm.transport}, {machine.in_words()}")
+    cases = {
+        name: cases_of_sizes(name, wanted, "float32", "sum", world.size)
+        for name in COLLECTIVES
+        if name in rt.COLLECTIVES and len(rt.algorithms(name)) > 1
+    }
+    every_case = [case for row in cases.values() for case in row]
+    stage = Stage(world, Buffers(every_case), world.agree(secrets.randbits(48)))
+    rules: dict[str, Rules] = {}
+    with screen.progress(len(every_case)):
+        for name, row in cases.items():
+            times = {}
+            for case in row:
+                screen.begin(f"{name} {format_size(case.size_bytes)}")
+                times[case.chooser_bytes] = _times(world, stage, case, Budget(seconds))
+                screen.done()
+            rules[name] = rules_from(times)
+            screen.say(f"{name:>16}: {describe(rules[name])}")
+    if world.is_first:
+        write_entries(path, world.comm.transport, world.size, rules)
+    screen.say(f"# written to {path}")
+
+
+def _times(world: World, stage: Stage, case: Case, budget: Budget) -> dict[str, float]:
+    """Seconds of every algorithm that does `case`, and does it right; the same numbers on every rank."""
+    names = rt.algorithms(case.collective.name)
+    ringtree = Ringtree(world.comm)
+    measured = stage.measure(case, [Contender(ringtree, name) for name in names], budget)
+    wrong = [names[index] for index, timing in measured.timings.items() if timing.wrong]
+    if wrong:
+        raise rt.RingtreeError(f"{case.kind} by {wrong[0]} gives wrong results; nothing was written")
+    return {names[index]: timing.median for index, timing in measured.timings.items()}
+
+
+def rules_from(times: Mapping[int, Mapping[str, float]]) -> Rules:
+    """The few rules that lose least time, given `times[bytes][algorithm]`.
+
+    Each size charges an algorithm with the logarithm of how much slower than the quickest it is, nothing if
+    that is within 3 %; each change of algorithm from one size to the next costs 3 %. The cheapest path
+    through all sizes (Viterbi, 1967) is the answer: one noisy size makes no rule, a real crossover does. A
+    rule ends midway, on the logarithmic scale, between the last size that it holds for and the next.
+    """
+    sizes = sorted(times)
+    names = sorted({name for row in times.values() for name in row})
+
+    def charge(size: int, name: str) -> float:
+        if name not in times[size]:
+            return math.inf
+        slower = times[size][name] / min(times[size].values())
+        return 0.0 if slower < _TIE else math.log(slower)
+
+    best = {name: (charge(sizes[0], name), [name]) for name in names}
+    for size in sizes[1:]:
+        cheapest = min(best.values())
+        best = {
+            name: min(
+                (cost + charge(size, name), [*path, name])
+                for cost, path in (best[name], (cheapest[0] + _CHANGE_COST, cheapest[1]))
+            )
+            for name in names
+        }
+    path = min(best.values())[1]
+    rules: Rules = []
+    for index, (size, name) in enumerate(zip(sizes, path, strict=True)):
+        last = index + 1 == len(sizes)
+        if last or path[index + 1] != name:
+            rules.append((size if last else math.isqrt(size * sizes[index + 1]), name))
+    return rules
+
+
+def describe(rules: Rules) -> str:
+    """`one_shot up to 32K, ring`."""
+    parts = [f"{name} up to {format_size(limit)}" for limit, name in rules[:-1]]
+    return ", ".join([*parts, rules[-1][1]])
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """What the file at `path` holds, nothing if there is none.
+
+    Raises:
+        ValueError: it is not a tuning file.
+    """
+    if not path.exists():
+        return []
+    try:
+        tuned = json.loads(path.read_text(encoding="utf-8"))
+        if tuned["version"] != VERSION:
+            raise ValueError
+        return [
+            {key: entry[key] for key in ("collective", "transport", "world", "rules")}
+            for entry in tuned["entries"]
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not a tuning file: remove it, or give another --output") from None
+
+
+def write_entries(path: Path, transport: str, world: int, rules: Mapping[str, Rules]) -> None:
+    """Put `rules` into the file at `path` in place of those for the same transport and world size.
+
+    The file is replaced as a whole, so that a program that starts meanwhile reads the old or the new one.
+    """
+    entries = [
+        entry
+        for entry in read_entries(path)
+        if (entry["transport"], entry["world"]) != (transport, world) or entry["collective"] not in rules
+    ]
+    entries += [
+        {"collective": name, "transport": transport, "world": world, "rules": [list(rule) for rule in found]}
+        for name, found in rules.items()
+    ]
+    head = f'{{"version": {VERSION}, "machine": {json.dumps(machine.cpu_model())}, "entries": [\n'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.new")
+    unfinished.write_text(head + ",\n".join(map(json.dumps, entries)) + "\n]}\n", encoding="utf-8")
+    unfinished.replace(path)
