@@ -87,7 +87,7 @@ build/tidy.passed: $(CORE_SOURCES) .clang-tidy | build
 
 format: $(READY)  ## let the formatters, and ruff's safe fixes, rewrite the sources
 	clang-format -i $(CORE_SOURCES) $(CPP_TEST_SOURCES)
-	ruff check --fix
+	ruff check --fix-only
 	ruff format
 
 cuda: $(READY)  ## compile the kernels for sm_80, sm_90 and PTX, where there is nvcc

@@ -6,7 +6,6 @@ torchrun --nproc-per-node 2 examples/01_all_reduce.py
 """
 
 import numpy as np
-
 import ringtree as rt
 
 with rt.init() as comm:

@@ -1,11 +1,11 @@
-"""Train a small network on handwritten digits, data-parallel: gradients are averaged with one all_reduce a step.
+"""Train a small network on handwritten digits, data-parallel, with one all_reduce of the gradients a step.
 
 python examples/02_digits.py                                  # a world of one
 mpirun -n 2 python examples/02_digits.py
 torchrun --nproc-per-node 2 examples/02_digits.py
 
-Every step takes the same 64 images whatever the number of ranks; each rank computes the gradient of its part of
-them. So N ranks train the same network as one, up to the rounding of sums in another order.
+Every step takes the same 64 images whatever the number of ranks; each rank computes the gradient of its part
+of them. So N ranks train the same network as one, up to the rounding of sums in another order.
 """
 
 import argparse
@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
-
 import ringtree as rt
+from sklearn.datasets import load_digits
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -42,7 +41,7 @@ def load() -> tuple[Split, Split]:
 
 
 class Network:
-    """64 inputs, one hidden layer of rectifiers, 10 classes. All parameters lie in one array, so do gradients."""
+    """64 inputs, one hidden layer of rectifiers, 10 classes; its parameters lie in one array."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(1)
@@ -104,8 +103,12 @@ def bits_agree(comm: rt.Communicator, values: Array) -> bool:
 
 def main() -> int:
     """Train, check, report from rank 0; the exit status says whether all is well."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--expect-accuracy", type=float, default=0.95, help="least held-out accuracy (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--expect-accuracy", type=float, default=0.95, help="least held-out accuracy (%(default)s)"
+    )
     parser.add_argument("--save", help="write rank 0's parameters to this .npy file")
     options = parser.parse_args()
     with rt.init() as comm:
@@ -115,7 +118,7 @@ def main() -> int:
         accuracy, same = network.accuracy(held_out), bits_agree(comm, network.parameters)
         if comm.rank == 0:
             print(
-                f"{comm.world_size} rank(s): {accuracy:.2%} of {len(held_out.digits)} held-out digits recognised; "
+                f"{comm.world_size} rank(s): {accuracy:.2%} of {len(held_out.digits)} held-out digits right; "
                 f"parameters are {'the same bits' if same else 'DIFFERENT'} on every rank, "
                 f"norm {np.linalg.norm(network.parameters):.4f}"
             )

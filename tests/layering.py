@@ -46,7 +46,8 @@ PORT = {"core/platform.h", "core/team.h"}
 PYTHON_LAYERS = (
     {"_core"},
     {"errors"},
-    {"buffers", "launch", "ops", "tuning"},
+    {"catalogue"},
+    {"buffers", "launch", "tuning"},
     {"rendezvous"},
     {"communicator"},
     {"local", "start"},

@@ -32,6 +32,11 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def load() -> float:
+    """Processes that wanted a core, on average over the last minute."""
+    return os.getloadavg()[0]
+
+
 def in_words() -> str:
     """Processor and cores, for a line above a table."""
     return f"{cpu_model()}, {usable_cores()} of {os.cpu_count()} cores"

@@ -69,10 +69,10 @@ def _lines(rows: list[Document]) -> Iterator[tuple[str, str, str, list[tuple[Doc
         by_size = {row["size"]: (row, row["peers"][peer]) for row in rows if row["peers"][peer]}
         if by_size:
             yield peer, colour, marker, list(by_size.values())
-    algorithms = list(dict.fromkeys(_asked(row) for row in rows))
+    algorithms = list(dict.fromkeys(row["algorithm"] for row in rows))
     for index, algorithm in enumerate(algorithms):
         label = "ringtree" if algorithm == "auto" else f"ringtree {algorithm}"
-        pairs = [(row, row["ringtree"]) for row in rows if _asked(row) == algorithm]
+        pairs = [(row, row["ringtree"]) for row in rows if row["algorithm"] == algorithm]
         yield label, _OUR_COLOURS[index % len(_OUR_COLOURS)], _MARKERS[index % len(_MARKERS)], pairs
 
 
@@ -82,11 +82,6 @@ def _panels(left: Axes, right: Axes, rows: list[Document], time: Scale) -> list[
         return [(left, time), (right, _bus_gigabytes)]
     right.set_visible(False)
     return [(left, time)]
-
-
-def _asked(row: Document) -> str:
-    """The algorithm that was asked for, without what "auto" took at this size."""
-    return str(row["algorithm"]).partition(" ")[0]
 
 
 def _draw_sizes(left: Axes, right: Axes, rows: list[Document]) -> None:

@@ -60,6 +60,7 @@ def document(run: Run, rows: Iterable[Row]) -> Document:
         "command": " ".join(["ringtree", *sys.argv[1:]]),
         "commit": commit(),
         "settings": {name: value for name, value in os.environ.items() if name.startswith("RINGTREE_")},
+        "load_before": run.load,
         "tuned": tuning_path().exists(),
         "machine": machine(),
         "versions": versions(),

@@ -17,6 +17,8 @@ from ringtree_bench.sizes import format_size
 from ringtree_bench.table import Layout, Row, describe
 from ringtree_bench.world import World
 
+_BUSY_LOAD = 0.7  # of the last minute: a run that has just ended leaves less after a short pause
+
 
 class Run:
     """What stays the same from the first row to the last. Every method is a collective."""
@@ -24,6 +26,7 @@ class Run:
     def __init__(self, world: World, cases: list[Case], peer_names: list[str], seed: int) -> None:
         """Let the peers join, measure the memory, print what stands above the table."""
         self.world, self.cases, self.seed = world, cases, seed
+        self.load = machine.load()
         self.screen = Screen(world.is_first)
         self.peers, self.notes = open_peers(world, peer_names)
         self.limits = measure_limits(world, cases)
@@ -37,6 +40,8 @@ class Run:
         yield f"ringtree {rt.__version__}, {ranks}, {machine.in_words()}"
         if self.peers:
             yield "beside " + ", ".join(f"{peer.name} ({peer.version})" for peer in self.peers)
+        if self.load > _BUSY_LOAD:
+            yield f"this machine is busy (load {self.load:.1f}): times are noisy, as the spread shows"
         if tuning_path().exists():
             yield f"auto follows {tuning_path()}"
         yield f"times are medians of the slowest rank; seed {self.seed}"
@@ -49,8 +54,7 @@ class Run:
         with self.screen.progress(len(self.cases)):
             for name, cases in groupby(self.cases, key=lambda case: case.collective.name):
                 together = list(cases)
-                labels = [self._label(case, algorithm) for case in together for algorithm in algorithms[name]]
-                layout = Layout(together[0], labels, [peer.name for peer in self.peers])
+                layout = Layout(together[0], algorithms[name], [peer.name for peer in self.peers])
                 for text in ("#", f"# {name}", *layout.header()):
                     self.screen.say(text)
                 for case in together:
@@ -76,14 +80,7 @@ class Run:
         timings = [measured.timings.get(index) for index in range(len(contenders))]
         ideal = self.limits.ideal_seconds(case)
         peers = tuple(timings[len(algorithms) :])
-        labels = [self._label(case, algorithm) for algorithm in algorithms]
-        return [Row(case, *ours, peers, ideal) for ours in zip(labels, timings, strict=False)]
-
-    def _label(self, case: Case, algorithm: str) -> str:
-        """`ring`, or `auto (ring)` where the library chose, which it does anew for each bucket of a mix."""
-        if algorithm != "auto" or len(case.parts) > 1 or case.collective.name not in rt.COLLECTIVES:
-            return algorithm
-        return f"auto ({self.world.comm.chosen(case.collective.name, case.chooser_bytes)})"
+        return [Row(case, *ours, peers, ideal) for ours in zip(algorithms, timings, strict=False)]
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

@@ -13,7 +13,7 @@ class Row:
     """One line: a case done by one algorithm of ringtree, and by each peer in the table's order."""
 
     case: Case
-    algorithm: str  # as it was asked for; what "auto" took stands in brackets
+    algorithm: str
     ours: Timing | None  # None: the algorithm does not do this case
     peers: tuple[Timing | None, ...]
     ideal_seconds: float

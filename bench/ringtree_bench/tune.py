@@ -9,12 +9,12 @@ import math
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 import ringtree as rt
-from ringtree.tuning import tuning_path
+from ringtree.tuning import VERSION, Entry, Rules, read_tuning, tuning_path
 
 from ringtree_bench import machine
 from ringtree_bench.buffers import Buffers
@@ -27,12 +27,8 @@ from ringtree_bench.sizes import format_size, parse_sizes
 from ringtree_bench.start import explained_once, opened_world
 from ringtree_bench.world import World
 
-VERSION = 1
 _TIE = 1.03  # slower than the quickest by less than this counts as just as good
 _CHANGE_COST = math.log(_TIE)  # what a change of algorithm must gain, over all sizes, to be worth a rule
-
-Rules = list[tuple[int, str]]
-Entry = dict[str, Any]
 
 
 _EXAMPLES = """\b
@@ -87,7 +83,7 @@ def tune_world(world: World, sizes: str, seconds: float, path: Path) -> None:
     """Measure in `world` and add what was found to the file at `path`; a collective."""
     with explained_once(world):
         wanted = parse_sizes(sizes)
-        read_entries(path)
+        read_tuning(path)
     screen = Screen(world.is_first)
     screen.say(f"# {world.size} ranks over {world.comm.transport}, {machine.in_words()}")
     cases = {
@@ -165,26 +161,6 @@ def describe(rules: Rules) -> str:
     return ", ".join([*parts, rules[-1][1]])
 
 
-def read_entries(path: Path) -> list[Entry]:
-    """What the file at `path` holds, nothing if there is none.
-
-    Raises:
-        ValueError: it is not a tuning file.
-    """
-    if not path.exists():
-        return []
-    try:
-        tuned = json.loads(path.read_text(encoding="utf-8"))
-        if tuned["version"] != VERSION:
-            raise ValueError
-        return [
-            {key: entry[key] for key in ("collective", "transport", "world", "rules")}
-            for entry in tuned["entries"]
-        ]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a tuning file: remove it, or give another --output") from None
-
-
 def write_entries(path: Path, transport: str, world: int, rules: Mapping[str, Rules]) -> None:
     """Put `rules` into the file at `path` in place of those for the same transport and world size.
 
@@ -192,15 +168,13 @@ def write_entries(path: Path, transport: str, world: int, rules: Mapping[str, Ru
     """
     entries = [
         entry
-        for entry in read_entries(path)
-        if (entry["transport"], entry["world"]) != (transport, world) or entry["collective"] not in rules
+        for entry in read_tuning(path)
+        if (entry.transport, entry.world) != (transport, world) or entry.collective not in rules
     ]
-    entries += [
-        {"collective": name, "transport": transport, "world": world, "rules": [list(rule) for rule in found]}
-        for name, found in rules.items()
-    ]
+    entries += [Entry(name, transport, world, found) for name, found in rules.items()]
+    lines = ",\n".join(json.dumps(asdict(entry)) for entry in entries)
     head = f'{{"version": {VERSION}, "machine": {json.dumps(machine.cpu_model())}, "entries": [\n'
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.new")
-    unfinished.write_text(head + ",\n".join(map(json.dumps, entries)) + "\n]}\n", encoding="utf-8")
+    unfinished.write_text(f"{head}{lines}\n]}}\n", encoding="utf-8")
     unfinished.replace(path)

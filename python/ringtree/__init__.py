@@ -1,13 +1,17 @@
-"""ringtree: collective communication for NumPy, Torch and anything with DLPack or the buffer protocol.
+"""ringtree: collective communication for NumPy, Torch and everything with a buffer.
+
+In short:
 
     import ringtree as rt
 
-    comm = rt.init()          # started by mpirun, torchrun or Slurm; alone it is a world of one
-    comm.all_reduce(x)        # in place, on every rank the same bits
-    rt.run_local(4, fn)       # fn(comm) on 4 ranks as threads of this process
+    comm = rt.init()            # under torchrun, mpirun or Slurm; alone, a world of one
+    comm.all_reduce(x)          # in place; every rank ends with the same bits
+
+    rt.run_local(4, fn)         # fn(comm) on 4 ranks that are threads of this process
 """
 
-from ringtree._core import COLLECTIVES, DTYPES, OPS, TRANSPORTS, Work, __version__, algorithms
+from ringtree._core import Work, __version__
+from ringtree.catalogue import COLLECTIVES, DTYPES, OPS, TRANSPORTS, PremulSum, algorithms, premul_sum
 from ringtree.communicator import Communicator
 from ringtree.errors import (
     Aborted,
@@ -19,7 +23,6 @@ from ringtree.errors import (
     TransportError,
 )
 from ringtree.local import run_local
-from ringtree.ops import PremulSum, premul_sum
 from ringtree.start import init
 
 __all__ = [

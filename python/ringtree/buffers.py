@@ -1,136 +1,175 @@
-"""From any array to an address: NumPy, Torch (CPU), DLPack, `__array_interface__`, the buffer protocol.
+"""From any array to an address: NumPy, Torch (CPU), the buffer protocol, `__array_interface__`, DLPack.
 
-Only C-contiguous memory is taken: a collective over anything else would need a hidden copy, in and out.
+Memory is never copied, so only C-contiguous memory is taken: a collective over anything else would need a
+copy in and a copy out that nobody sees. The two common kinds, `numpy.ndarray` and `torch.Tensor`, go straight
+to their reader.
 """
 
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ringtree._core import DTYPES, ITEMSIZES, address
 from ringtree.errors import InvalidArgument
 
+# Whatever as_buffer() finds memory in; Python has no narrower word for it that covers Torch without Torch.
+ArrayLike: TypeAlias = Any
+
+_DLPACK_CPU = 1
+
 _CODES = {name: code for code, name in enumerate(DTYPES)}
-# NumPy numbers its own types; those of ml_dtypes (bfloat16, float8) get a number when they are loaded.
-_NUMPY_CODES = {np.dtype(name).num: code for name, code in _CODES.items() if hasattr(np, name) or name == "bool"}
-# `long` and `long long` are two types of NumPy's, both int64 here.
-_NUMPY_CODES[np.dtype(np.longlong).num] = _CODES["int64"]
-_torch_codes: dict[Any, int] = {}
+# By type with its byte order. bfloat16 and float8 join when an array of ml_dtypes first comes along.
+_NUMPY_CODES = {np.dtype(name): code for name, code in _CODES.items() if name == "bool" or hasattr(np, name)}
+_TORCH_CODES: dict[Any, int] = {}
 
 
-class Buffer(NamedTuple):
-    """Contiguous memory: `count` elements of the type with the code `dtype` at `pointer`."""
+@dataclass(slots=True)
+class Buffer:
+    """Contiguous memory: `count` elements at `pointer`, which live as long as `owner` does."""
 
     pointer: int
     count: int
-    dtype: int
+    dtype: int  # the core's code
+    owner: object
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of one element."""
-        return ITEMSIZES[self.dtype]
+    def nbytes(self) -> int:
+        """Bytes from the first element to behind the last."""
+        return self.count * ITEMSIZES[self.dtype]
 
-    @property
-    def end(self) -> int:
-        """The address behind the last element."""
-        return self.pointer + self.count * self.itemsize
+    def __str__(self) -> str:
+        return f"{DTYPES[self.dtype]} x {self.count}"
 
 
-def as_buffer(x: Any, *, writable: bool) -> Buffer:
-    """The memory of `x`, which is not copied.
+def as_buffer(x: ArrayLike, writable: bool) -> Buffer:
+    """Where the memory of `x` lies.
 
     Args:
-        x: a NumPy array, a Torch CPU tensor, or anything with DLPack or the buffer protocol.
-        writable: whether the collective writes to it.
+        x: NumPy array, Torch CPU tensor, or an object with the buffer protocol, `__array_interface__` or
+            DLPack; any shape, C-contiguous.
+        writable: whether the collective writes there.
 
     Raises:
-        InvalidArgument: wrong kind of object, type, device or layout, or read-only memory for an output.
+        InvalidArgument: wrong kind of object, element type, device or layout, or read-only memory for a
+            result. The text is only the reason; who calls knows the rank and the call.
     """
-    if isinstance(x, np.ndarray):
-        return _from_numpy(x, writable)
-    if type(x).__module__.partition(".")[0] == "torch":
-        return _from_torch(x)
-    return _from_protocols(x, writable)
+    return (_READERS.get(type(x)) or _reader_for(type(x)))(x, writable)
 
 
-def _from_numpy(x: "np.ndarray[Any, Any]", writable: bool) -> Buffer:
-    dtype = x.dtype
-    code = _NUMPY_CODES.get(dtype.num)
-    if code is None or not dtype.isnative:
-        code = _late_numpy_code(dtype)
-    try:
-        return Buffer(address(x, writable), x.size, code)
-    except (BufferError, ValueError):  # NumPy raises the latter
-        if not x.flags.c_contiguous:
-            raise InvalidArgument(
-                f"the array is not C-contiguous (shape {x.shape}, strides {x.strides}): "
-                "pass np.ascontiguousarray(x) and copy the result back"
-            ) from None
-        raise InvalidArgument("the array is read-only, but the result goes there: pass a writable copy") from None
+def _from_numpy(x: np.ndarray[Any, Any], writable: bool) -> Buffer:
+    code = _NUMPY_CODES.get(x.dtype)
+    if code is None:
+        code = _learn_numpy_dtype(x.dtype)
+    if not x.flags.carray:  # C-contiguous, aligned and writable
+        _check_layout(x, writable)
+    return Buffer(address(x, writable), x.size, code, x)
 
 
-def _late_numpy_code(dtype: "np.dtype[Any]") -> int:
-    code = _CODES.get(dtype.name)
-    if code is None or not dtype.isnative:
-        order = "" if dtype.isnative else " in foreign byte order"
-        raise InvalidArgument(f"elements of type {dtype.name}{order} are not supported; there are {', '.join(DTYPES)}")
-    _NUMPY_CODES[dtype.num] = code
+def _learn_numpy_dtype(dtype: np.dtype[Any]) -> int:
+    if not dtype.isnative:
+        raise InvalidArgument(
+            f"its elements are {dtype.name} in foreign byte order; pass x.astype(x.dtype.newbyteorder('='))"
+        )
+    code = _NUMPY_CODES[dtype] = _code_of(dtype.name)
     return code
 
 
-def _from_torch(x: Any) -> Buffer:
-    code = _torch_codes.get(getattr(x, "dtype", None))
+def _code_of(dtype: str) -> int:
+    if dtype not in _CODES:
+        raise InvalidArgument(f"its elements are {dtype}; there are {', '.join(DTYPES)}")
+    return _CODES[dtype]
+
+
+def _check_layout(x: np.ndarray[Any, Any], writable: bool) -> None:
+    if not x.flags.c_contiguous:
+        raise InvalidArgument(
+            f"it is not C-contiguous (shape {x.shape}, strides {x.strides} bytes); "
+            "pass np.ascontiguousarray(x), and copy a result back"
+        )
+    if not x.flags.aligned:
+        raise InvalidArgument(f"its {x.dtype.name} elements are not aligned in memory; pass x.copy()")
+    if writable and not x.flags.writeable:
+        raise InvalidArgument("its memory is read-only, and the result goes there; pass a copy")
+
+
+def _from_torch(x: Any, writable: bool) -> Buffer:
+    code = _TORCH_CODES.get(x.dtype)
     if code is None:
-        code = _late_torch_code(x)
+        code = _TORCH_CODES[x.dtype] = _code_of(str(x.dtype).removeprefix("torch."))
     if not x.is_cpu:
+        raise _on_device(str(x.device), "x.cpu()")
+    if writable and x.requires_grad and sys.modules["torch"].is_grad_enabled():
         raise InvalidArgument(
-            f"the tensor is on {x.device}, but this build of ringtree runs collectives on the CPU: pass x.cpu()"
+            "it requires grad, and autograd would not see that its values change; "
+            "call this under torch.no_grad(), or pass x.detach()"
         )
-    if not x.is_contiguous():
-        raise InvalidArgument(
-            f"the tensor is not contiguous (shape {tuple(x.shape)}, strides {x.stride()}): "
-            "pass x.contiguous() and copy the result back"
-        )
-    return Buffer(x.data_ptr(), x.numel(), code)
-
-
-def _late_torch_code(x: Any) -> int:
-    dtype = getattr(x, "dtype", None)
-    if dtype is None or not hasattr(x, "data_ptr"):
-        raise InvalidArgument(f"{type(x).__name__} is not an array; pass a torch.Tensor")
-    code = _CODES.get(str(dtype).removeprefix("torch."))
-    if code is None:
-        raise InvalidArgument(f"elements of type {dtype} are not supported; there are {', '.join(DTYPES)}")
-    _torch_codes[dtype] = code
-    return code
-
-
-def _from_protocols(x: Any, writable: bool) -> Buffer:
-    """Through a NumPy array that shares the memory."""
-    if isinstance(x, (bytes, bytearray, memoryview)) or hasattr(x, "__buffer__") or _has_buffer(x):
-        view = memoryview(x)
-        if not view.c_contiguous:
-            raise InvalidArgument("the buffer is not C-contiguous: pass a contiguous copy")
-        return _from_numpy(np.asarray(view), writable)
-    if hasattr(x, "__dlpack__"):
-        kind, _ = x.__dlpack_device__()
-        if int(kind) != 1:  # kDLCPU
-            raise InvalidArgument(
-                f"the {type(x).__name__} is not in CPU memory, but this build of ringtree runs collectives "
-                "on the CPU: copy it to the host"
-            )
-        return _from_numpy(np.from_dlpack(x), writable)
-    if hasattr(x, "__array_interface__"):
-        return _from_numpy(np.asarray(x), writable)
+    try:
+        if x.is_contiguous():
+            return Buffer(x.data_ptr(), x.numel(), code, x)
+    except RuntimeError as error:  # sparse tensors, and tensor subclasses without memory of their own
+        raise InvalidArgument(f"it has no dense memory ({error})") from None
     raise InvalidArgument(
-        f"a {type(x).__name__} is not an array; pass a NumPy array, a Torch tensor, or an object with DLPack "
-        "or the buffer protocol"
+        f"it is not contiguous (shape {tuple(x.shape)}, strides {x.stride()} elements); "
+        "pass x.contiguous(), and copy a result back"
     )
 
 
-def _has_buffer(x: Any) -> bool:
+def _from_protocols(x: Any, writable: bool) -> Buffer:
+    return _from_numpy(_array_over(x), writable)
+
+
+def _array_over(x: Any) -> np.ndarray[Any, Any]:
+    """A NumPy array over the memory of `x`, of which it keeps hold."""
     try:
-        memoryview(x)
+        return np.asarray(memoryview(x))
     except TypeError:
-        return False
-    return True
+        pass  # no buffer protocol
+    except (ValueError, NotImplementedError) as error:
+        raise InvalidArgument(f"NumPy cannot read its buffer: {error}") from None
+    if hasattr(x, "__array_interface__"):
+        return np.asarray(x)
+    if hasattr(x, "__cuda_array_interface__"):
+        raise _on_device("a CUDA device", "a copy in CPU memory")
+    if not (hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")):
+        raise _not_an_array(x)
+    kind, number = x.__dlpack_device__()
+    if int(kind) != _DLPACK_CPU:
+        raise _on_device(f"DLPack device ({int(kind)}, {number})", "a copy in CPU memory")
+    try:
+        return np.from_dlpack(x)
+    except (BufferError, TypeError, ValueError, RuntimeError) as error:
+        raise InvalidArgument(f"NumPy cannot read it through DLPack: {error}") from None
+
+
+def _refuse(x: Any, writable: bool) -> Buffer:
+    raise _not_an_array(x)
+
+
+def _not_an_array(x: object) -> InvalidArgument:
+    return InvalidArgument(
+        f"it is a {type(x).__name__}, not an array; pass NumPy, Torch, or an object with the buffer "
+        "protocol or DLPack"
+    )
+
+
+def _on_device(device: str, instead: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"its memory is on {device}; this build of ringtree has no CUDA fabric and reaches CPU memory only: "
+        f"pass {instead}"
+    )
+
+
+def _reader_for(kind: type) -> "_Reader":
+    """For a type that is met for the first time, or is neither NumPy's nor Torch's."""
+    if issubclass(kind, np.ndarray):
+        return _READERS.setdefault(kind, _from_numpy)
+    if any(base.__name__ == "Tensor" and base.__module__ == "torch" for base in kind.__mro__):
+        return _READERS.setdefault(kind, _from_torch)
+    return _refuse if issubclass(kind, np.generic) else _from_protocols  # a NumPy scalar has a buffer too
+
+
+_Reader = Callable[[Any, bool], Buffer]
+_READERS: dict[type, _Reader] = {np.ndarray: _from_numpy}

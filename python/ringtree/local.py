@@ -1,99 +1,124 @@
-"""`ringtree.run_local()`: ranks as threads of this process, for tests, notebooks and debuggers."""
+"""rt.run_local: ranks as threads of this process."""
 
+import operator
 import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Concatenate, TypeVar
+from typing import Any, TypeVar
 
-from ringtree.communicator import Communicator
-from ringtree.errors import InvalidArgument, RingtreeError, Timeout
-from ringtree.launch import timeout_from
-from ringtree.rendezvous import Exchange
-from ringtree.tuning import settings_text
+from ringtree.communicator import Communicator, in_short, open_communicator
+from ringtree.errors import Aborted, InvalidArgument
+from ringtree.launch import timeout_of
+from ringtree.tuning import read_settings
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 def run_local(
     world: int,
-    fn: Callable[Concatenate[Communicator, ...], T],
-    *args: object,
+    fn: Callable[..., Result],
+    *args: Any,
     timeout: float | None = None,
     transport: str = "threads",
-) -> list[T]:
-    """Call `fn(comm, *args)` on `world` ranks, each a thread of this process; return their results, by rank.
+) -> list[Result]:
+    """Run `fn(comm, *args)` on `world` ranks, each a thread named "rank N" of this process.
 
-    If a rank raises, the others' calls are ended, and what was raised first is raised here, with a note that
-    names the rank.
+    When a rank fails, the calls of the others end with Aborted, so that nobody waits for it.
 
     Args:
-        world: ranks.
-        fn: what each rank runs.
-        args: passed on to every rank.
-        timeout: seconds that bound every wait; default RINGTREE_TIMEOUT, else 300.
-        transport: "threads", or "shm" to go through a shared-memory segment all the same.
+        world: how many ranks.
+        fn: what each rank runs. Its communicator is closed when it returns.
+        args: passed on to each rank, the same objects.
+        timeout: seconds that bound every wait; by default those in RINGTREE_TIMEOUT, else 300.
+        transport: "threads", or "shm" as between processes.
+
+    Returns:
+        What each rank returned, by rank.
+
+    Raises:
+        Exception: what the rank that failed first raised, with a note that says which rank it was.
     """
-    if world < 1:
-        raise InvalidArgument(f"run_local needs a world of 1 rank or more, not {world}")
-    seconds, settings = timeout_from(os.environ, timeout), settings_text()
-    meeting = _Meeting(world, seconds)
-    communicators: list[Communicator | None] = [None] * world
-    results: dict[int, T] = {}
-    failures: list[tuple[int, BaseException]] = []
-
-    def run(rank: int) -> None:
-        try:
-            with Communicator(transport, rank, world, seconds, meeting.exchange(rank), settings) as comm:
-                communicators[rank] = comm
-                try:
-                    results[rank] = fn(comm, *args)
-                except BaseException as error:
-                    failures.append((rank, error))
-                    with suppress(RingtreeError):
-                        comm.abort(f"{type(error).__name__} was raised there: {error}")
-        except BaseException as error:
-            failures.append((rank, error))
-            meeting.cancel()
-
-    threads = [threading.Thread(target=run, args=(rank,), name=f"rank {rank}", daemon=True) for rank in range(world)]
-    for thread in threads:
-        thread.start()
     try:
-        for thread in threads:
-            thread.join()
-    except BaseException as error:  # Ctrl-C
-        for communicator in filter(None, communicators):
-            with suppress(RingtreeError):
-                communicator.abort(f"{type(error).__name__} in the thread that called run_local")
-        meeting.cancel()
-        for thread in threads:
-            thread.join()
-        raise
-    if failures:
-        rank, error = failures[0]
-        error.add_note(f"raised on rank {rank} of ringtree.run_local({world}, ...)")
-        raise error
-    return [results[rank] for rank in range(world)]
+        count = operator.index(world)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise InvalidArgument(f"run_local: the world size must be an integer of 1 or more, not {world!r}")
+    return _LocalWorld(count, timeout_of(timeout, os.environ), transport).run(lambda comm: fn(comm, *args))
 
 
-class _Meeting:
-    """The rendezvous of threads."""
+class _LocalWorld:
+    """The threads, how they meet, and the one place where the first failure is written down."""
 
-    def __init__(self, world: int, timeout: float) -> None:
-        self._payloads = [b""] * world
-        self._barrier = threading.Barrier(world, timeout=timeout)
+    def __init__(self, size: int, timeout: float, transport: str) -> None:
+        self._size, self._timeout, self._transport = size, timeout, transport
+        self._settings = read_settings()
+        self._meeting = threading.Barrier(size)
+        self._payloads = [b""] * size
+        self._comms: list[Communicator] = []
+        self._failure: BaseException | None = None
+        self._lock = threading.Lock()  # guards the two above
 
-    def exchange(self, rank: int) -> Exchange:
+    def run(self, body: Callable[[Communicator], Result]) -> list[Result]:
+        results: dict[int, Result] = {}
+
+        def rank_main(rank: int) -> None:
+            try:
+                comm = self._open(rank)
+                try:
+                    results[rank] = body(comm)
+                except BaseException as error:
+                    self._fail(error, rank)  # before close(), which makes others fail in turn
+                    raise
+                finally:
+                    comm.close()
+            except BaseException as error:
+                self._fail(error, rank)
+
+        ranks = range(self._size)
+        threads = [threading.Thread(target=rank_main, args=(rank,), name=f"rank {rank}") for rank in ranks]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException as error:  # Ctrl-C, or no more threads to be had
+            self._fail(error, None)
+            for thread in threads:
+                if thread.is_alive():
+                    thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return [results[rank] for rank in ranks]
+
+    def _open(self, rank: int) -> Communicator:
         def exchange(payload: bytes) -> list[bytes]:
             self._payloads[rank] = payload
             try:
-                self._barrier.wait()
+                self._meeting.wait(self._timeout)
             except threading.BrokenBarrierError:
-                raise Timeout(f"rank {rank}, init: not all threads of run_local came to the rendezvous") from None
-            return list(self._payloads)
+                raise Aborted(f"rank {rank}, init: another rank failed on its way here") from None
+            return self._payloads
 
-        return exchange
+        comm = open_communicator(self._transport, rank, self._size, self._timeout, exchange, self._settings)
+        with self._lock:
+            self._comms.append(comm)
+            too_late = self._failure is not None
+        if too_late:
+            comm.abort("another rank has failed")
+        return comm
 
-    def cancel(self) -> None:
-        self._barrier.abort()
+    def _fail(self, error: BaseException, rank: int | None) -> None:
+        """Write down the first failure, and end what other ranks are waiting for, now or later."""
+        with self._lock:
+            if self._failure is None:
+                self._failure = error
+                if rank is not None:
+                    error.add_note(f"(raised by rank {rank} of {self._size} in rt.run_local)")
+            comms = list(self._comms)
+        self._meeting.abort()
+        for comm in comms:
+            if rank is None or comm.rank == rank:
+                with suppress(InvalidArgument):  # it is closed already
+                    comm.abort(in_short(error))

@@ -64,7 +64,7 @@ def test_a_file_that_holds_something_else_is_not_overwritten(tmp_path: Path) -> 
     path = tmp_path / "notes.json"
     for text in ("my notes", "[]", '{"version": 2, "entries": []}', '{"version": 1, "entries": [{}]}'):
         path.write_text(text)
-        with pytest.raises(ValueError, match=r"notes\.json is not a tuning file"):
+        with pytest.raises(rt.InvalidArgument, match=r"notes\.json"):
             write_entries(path, "shm", 2, {"all_reduce": [(8, "ring")]})
         assert path.read_text() == text
 
