@@ -22,6 +22,7 @@ namespace {
 using Address = std::uintptr_t;
 using Counts = std::vector<std::size_t>;
 using Result = std::shared_ptr<Work>;
+using Holder = std::unique_ptr<Communicator, CommunicatorDeleter>;
 
 const void* readable(Address address) { return reinterpret_cast<const void*>(address); }
 void* writable(Address address) { return reinterpret_cast<void*>(address); }
@@ -164,8 +165,7 @@ Result sendrecv(Communicator& self, Address in, std::size_t in_count, int to, Ad
                   async, keep);
 }
 
-std::unique_ptr<Communicator> make(const std::string& transport, int rank, int world, double timeout,
-                                   const py::function& exchange) {
+Holder make(const std::string& transport, int rank, int world, double timeout, const py::function& exchange) {
   const auto translated = [&exchange](const std::string& own) {
     const py::gil_scoped_acquire gil;
     std::vector<std::string> all;
@@ -173,7 +173,7 @@ std::unique_ptr<Communicator> make(const std::string& transport, int rank, int w
     return all;
   };
   const py::gil_scoped_release unlocked;
-  return std::make_unique<Communicator>(transport, rank, world, timeout, translated);
+  return Holder(new Communicator(transport, rank, world, timeout, translated));
 }
 
 }  // namespace
@@ -186,7 +186,8 @@ void define_communicator(py::module_& module) {
       .def("wait", &Work::wait, arg("timeout") = std::nullopt, Unlocked())
       .def("done", &Work::done, Unlocked());
 
-  py::class_<Communicator>(module, "Communicator", "What a rank holds: its links and the order of its calls.")
+  py::class_<Communicator, Holder>(module, "Communicator",
+                                   "What a rank holds: its links and the order of its calls.")
       .def(py::init(&make), arg("transport"), arg("rank"), arg("world"), arg("timeout"), arg("exchange"))
       .def_property_readonly("rank", &Communicator::rank)
       .def_property_readonly("world", &Communicator::world)

@@ -116,7 +116,6 @@ std::shared_ptr<Work> Communicator::exchange(const std::vector<Letter>& letters,
                                     "the peer must be another rank of this world of " +
                                         std::to_string(world_) + ", not " + std::to_string(letter.peer)));
   }
-  if (has_fault(*segment_)) throw_fault(*segment_, rank_, letters.front().outgoing ? "send" : "recv");
   return mailbox_->exchange(letters, !async, std::move(keep));
 }
 
@@ -140,13 +139,11 @@ void Communicator::abort(const std::string& reason) {
               "rank " + std::to_string(rank_) + " aborted the communicator: " + reason + ".");
 }
 
+bool Communicator::is_inherited() const { return fork_generation_ != current_fork_generation(); }
+
 void Communicator::close() {
   if (closed_.exchange(true)) return;
-  if (fork_generation_ != current_fork_generation()) {  // the threads and the seat belong to the parent
-    [[maybe_unused]] const std::thread* leaked = worker_.release();
-    mailbox_->abandon();
-    return;
-  }
+  if (is_inherited()) return;  // the threads and the seat belong to the parent
   {
     const std::lock_guard order(order_);
     closing_ = true;
@@ -160,7 +157,7 @@ void Communicator::close() {
 }
 
 void Communicator::check_usable(const std::string& call) const {
-  if (fork_generation_ != current_fork_generation())
+  if (is_inherited())
     throw InvalidArgument(
         refusal(rank_, call,
                 "this communicator belongs to the process that forked this one; create a new "

@@ -59,6 +59,9 @@ class Communicator {
   void close();
   bool closed() const { return closed_; }
 
+  /// Whether this is a forked child's copy of its parent's communicator.
+  bool is_inherited() const;
+
  private:
   /// A checked request with all that was derived from it.
   struct Prepared {
@@ -107,6 +110,15 @@ class Communicator {
   bool closing_ = false;
   std::condition_variable wanted_;
   std::unique_ptr<std::thread> worker_;
+};
+
+/// Leaks what a forked child has inherited: the parent's threads still wait, in the child's copy, on
+/// condition variables whose destructors would wait for them.
+struct CommunicatorDeleter {
+  void operator()(Communicator* communicator) const {
+    communicator->close();
+    if (!communicator->is_inherited()) delete communicator;
+  }
 };
 
 }  // namespace ringtree

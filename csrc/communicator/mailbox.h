@@ -47,9 +47,6 @@ class Mailbox {
   /// Waits until nothing is under way, then ends the helper thread.
   void close();
 
-  /// Forgets the helper thread, which does not exist in a forked child.
-  void abandon() { [[maybe_unused]] const std::thread* leaked = helper_.release(); }
-
  private:
   using Clock = std::chrono::steady_clock;
 

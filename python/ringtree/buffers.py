@@ -107,14 +107,17 @@ def _from_torch(x: Any, writable: bool) -> Buffer:
             "call this under torch.no_grad(), or pass x.detach()"
         )
     try:
-        if x.is_contiguous():
-            return Buffer(x.data_ptr(), x.numel(), code, x)
-    except RuntimeError as error:  # sparse tensors, and tensor subclasses without memory of their own
+        pointer, count, contiguous = x.data_ptr(), x.numel(), x.is_contiguous()
+    except RuntimeError as error:  # a sparse tensor
         raise InvalidArgument(f"it has no dense memory ({error})") from None
-    raise InvalidArgument(
-        f"it is not contiguous (shape {tuple(x.shape)}, strides {x.stride()} elements); "
-        "pass x.contiguous(), and copy a result back"
-    )
+    if not contiguous:
+        raise InvalidArgument(
+            f"it is not contiguous (shape {tuple(x.shape)}, strides {x.stride()} elements); "
+            "pass x.contiguous(), and copy a result back"
+        )
+    if pointer == 0 and count > 0:
+        raise InvalidArgument(f"a {type(x).__name__} of {count} elements has no memory of its own")
+    return Buffer(pointer, count, code, x)
 
 
 def _from_protocols(x: Any, writable: bool) -> Buffer:

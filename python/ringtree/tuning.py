@@ -95,11 +95,11 @@ def read_tuning(path: Path) -> list[Entry]:
     except (OSError, ValueError) as error:
         raise _not_tuning(path, f"{type(error).__name__}: {error}") from None
     try:
-        if content["version"] != VERSION:
-            raise _not_tuning(path, f"its version is {content['version']}, not {VERSION}")
-        entries = [_entry(entry) for entry in content["entries"]]
-    except (KeyError, TypeError, AttributeError) as error:
+        version, entries = content["version"], [_entry(entry) for entry in content["entries"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise _not_tuning(path, f"{type(error).__name__}: {error}") from None
+    if version != VERSION:
+        raise _not_tuning(path, f"its version is {version}, not {VERSION}")
     for entry in entries:
         limits = [limit for limit, _ in entry.rules]
         if not limits or limits != sorted(set(limits)):

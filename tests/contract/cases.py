@@ -5,7 +5,7 @@ same call gave the same bits and that its input did not change. The test (`check
 all ranks against the reference.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,9 +234,10 @@ def _expected_shares(case: Case, inputs: Sequence[Array]) -> list[Array | None]:
     """What each rank must get; a reduction in float64 or int64, what is only moved as it is."""
     world = len(inputs)
     cuts = np.cumsum(case.shares(world))[:-1]
-    at_root: Callable[[Array], list[Array | None]] = lambda result: [
-        result if rank == case.root else None for rank in range(world)
-    ]
+
+    def at_root(result: Array) -> list[Array | None]:
+        return [result if rank == case.root else None for rank in range(world)]
+
     match case.collective:
         case "all_reduce":
             return [reference.reduced(inputs, case.dtype, case.op)] * world

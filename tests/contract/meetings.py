@@ -33,7 +33,7 @@ def message(sender: int, receiver: int, number: int) -> Array:
 
 
 def exchange_messages(comm: rt.Communicator) -> bool:
-    """Sends to and receives from every peer, round a ring, in pairs, and with everything in flight at once."""
+    """Round a ring, then in pairs, then with everything in flight at once; between all pairs of ranks."""
     me, world = comm.rank, comm.world_size
     numbers = range(len(rt.DTYPES) * len(MESSAGE_SIZES))  # coprime, so that all pairs occur
     peers = [peer for peer in range(world) if peer != me]

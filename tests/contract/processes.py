@@ -28,7 +28,7 @@ _parent: Connection | None = None
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a rank ended: with a value, with an exception, or (both None, exit code set) by a signal or exit."""
+    """How a rank ended: with a value, with an exception, or with an exit code before it had either."""
 
     value: Any = None
     error: BaseException | None = None

@@ -1,8 +1,8 @@
 """Every algorithm over every transport in every small world, against NumPy.
 
-Crossed in full: algorithm x transport x world size 1..8. In each of these, pairwise: type, op, size (0, 1, odd,
-whole vectors and pieces, and one past them), form (in place, apart, misaligned, async), root. Beside it, for
-some worlds, buffers that go round the slots several times. The catalogues are read at collection: what is
+Crossed in full: algorithm x transport x world size 1..8. In each of these, pairwise: type, op, size (0, 1,
+odd, whole vectors, one past them), form (in place, apart, misaligned, async), root. Beside it, for some
+worlds, buffers that go round the slots several times. The catalogues are read at collection: what is
 registered is tested.
 """
 

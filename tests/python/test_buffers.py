@@ -45,8 +45,34 @@ def test_torch_tensors_elsewhere_or_not_contiguous_are_refused():
         as_buffer(torch.zeros(2, device="meta"), writable=True)
     with pytest.raises(rt.InvalidArgument, match=r"not contiguous \(shape \(3, 2\).*pass x.contiguous\(\)"):
         as_buffer(torch.zeros(2, 3).T, writable=True)
-    with pytest.raises(rt.InvalidArgument, match="its elements are .*complex64; there are float64"):
+    with pytest.raises(rt.InvalidArgument, match=r"its elements are .*complex64; there are float64"):
         as_buffer(torch.zeros(2, dtype=torch.complex64), writable=True)
+
+
+def test_a_torch_tensor_that_requires_grad_is_changed_only_where_autograd_does_not_look():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    x = torch.zeros(3, requires_grad=True)
+    as_buffer(x, writable=False)
+    with pytest.raises(rt.InvalidArgument, match=r"requires grad.*torch.no_grad\(\), or pass x.detach\(\)"):
+        as_buffer(x, writable=True)
+    with torch.no_grad():
+        assert taken(x) == taken(x.detach()) == (x.data_ptr(), 3, code("float32"))
+    assert taken(torch.nn.Parameter(x.detach()), writable=False)[1] == 3
+
+
+def test_a_sparse_torch_tensor_is_refused():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    with pytest.raises(rt.InvalidArgument, match="it has no dense memory"):
+        as_buffer(torch.zeros(2, 2).to_sparse(), writable=False)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_a_torch_tensor_that_only_pretends_is_refused():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(), pytest.raises(rt.InvalidArgument, match="FakeTensor of 2 elements has no memory"):
+        as_buffer(torch.zeros(2), writable=False)
 
 
 def test_everything_with_the_buffer_protocol_is_taken():
@@ -72,6 +98,35 @@ def test_dlpack_is_taken_without_a_copy():
 
     x = OnlyDlpack()
     assert taken(x, writable=False) == (x.values.ctypes.data, 5, code("int32"))
+
+
+def test_the_owner_keeps_the_memory_alive():
+    x = bytearray(8)
+    buffer = as_buffer(x, writable=True)
+    with pytest.raises(BufferError):
+        x.extend(b"more")  # would move the memory
+    del buffer
+    x.extend(b"more")
+
+
+def test_what_shows_its_memory_by_array_interface_is_taken():
+    class Shows:
+        def __init__(self, values):
+            self.__array_interface__ = values.__array_interface__
+            self.values = values
+
+    x = Shows(np.arange(4, dtype=np.int64))
+    assert taken(x) == (x.values.ctypes.data, 4, code("int64"))
+
+
+def test_what_is_on_a_cuda_device_is_refused():
+    class OnGpu:
+        __cuda_array_interface__ = {"data": (1, False)}  # noqa: RUF012
+
+    with pytest.raises(
+        rt.InvalidArgument, match=r"its memory is on a CUDA device; .* pass a copy in CPU memory"
+    ):
+        as_buffer(OnGpu(), writable=False)
 
 
 def test_dlpack_on_a_gpu_is_refused():
@@ -105,7 +160,10 @@ def test_read_only_memory_is_an_input_but_no_output():
         (np.zeros(3, dtype="U5"), "its elements are str"),
         ([1.0, 2.0], "it is a list, not an array"),
         (3.0, "it is a float, not an array"),
-        (None, "it is None, not an array"),
+        (np.float32(3), "it is a float32, not an array"),
+        ("text", "it is a str, not an array"),
+        (np.frombuffer(bytearray(9), np.uint8)[1:].view(np.float64), "its float64 elements are not aligned"),
+        (None, "it is a NoneType, not an array"),
     ],
 )
 def test_what_cannot_be_reduced_in_place_is_refused_with_advice(x, message):

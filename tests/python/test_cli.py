@@ -1,3 +1,5 @@
+import sys
+
 import ringtree as rt
 from click.testing import CliRunner
 from ringtree.cli import main
@@ -13,6 +15,26 @@ def test_info_says_what_was_found():
 def test_info_explains_a_half_set_environment():
     result = CliRunner().invoke(main, ["info"], env={"RANK": "1"})
     assert "WORLD_SIZE is not" in result.output
+
+
+def test_the_suite_is_loaded_when_it_is_called():
+    result = CliRunner().invoke(main, ["bench", "--help"])
+    assert result.exit_code == 0
+    assert "--collective" in result.output
+
+
+def test_a_suite_that_cannot_be_loaded_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ringtree_bench.tune", None)
+    result = CliRunner().invoke(main, ["tune"])
+    assert result.exit_code == 1
+    assert "Error: `ringtree tune` cannot be loaded" in result.output
+    assert "pip install 'ringtree[bench]'" in result.output
+
+
+def test_errors_of_ringtree_take_one_line(tmp_path):
+    result = CliRunner().invoke(main, ["bench", "-n", "1"], env={"WORLD_SIZE": "2"})
+    assert result.exit_code == 1
+    assert result.output == "Error: InvalidArgument: WORLD_SIZE is set but RANK is not: set both or neither\n"
 
 
 def test_help_lists_the_commands_that_are_loaded_later():

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import ringtree as rt
@@ -138,3 +140,64 @@ def test_wait_gives_up_but_the_call_goes_on():
         return x.tolist()
 
     assert rt.run_local(2, body) == [[2.0] * 4] * 2
+
+
+def test_a_split_by_what_is_no_number_is_refused(alone):
+    refused(alone, "color must be an integer of 64 bits, not 'red'", "split", "red")
+    refused(alone, f"key must be an integer of 64 bits, not {2**63}", "split", 0, 2**63)
+
+
+def test_groups_outlive_their_parent():
+    def body(comm):
+        group = comm.split(0)
+        comm.close()
+        x = np.ones(3)
+        group.all_reduce(x)
+        return x.tolist()
+
+    assert rt.run_local(2, body) == [[2.0] * 3] * 2
+
+
+def test_leaving_the_block_with_an_error_tells_the_others_why():
+    def body(comm):
+        if comm.rank == 0:
+            with pytest.raises(KeyError), comm:
+                raise KeyError("lost")
+            assert comm.closed
+        else:
+            with pytest.raises(
+                rt.Aborted, match="rank 0 aborted the communicator: KeyError: 'lost'"
+            ) as caught:
+                comm.barrier()
+            assert caught.value.ranks == (0,)
+
+    rt.run_local(2, body)
+
+
+def test_leaving_the_block_by_exit_only_closes():
+    def body(comm):
+        x = np.ones(3)
+        if comm.rank == 0:
+            comm.all_reduce(x, async_op=True)
+            with pytest.raises(SystemExit), comm:
+                sys.exit()
+        else:
+            comm.all_reduce(x)
+        return x.tolist()
+
+    assert rt.run_local(2, body) == [[2.0] * 3] * 2
+
+
+def test_the_root_may_read_what_cannot_be_written_and_the_others_ignore_what_is_not_theirs():
+    def body(comm):
+        x, out = np.arange(2.0) + comm.rank, np.zeros(4)
+        x.flags.writeable = comm.rank == 1
+        comm.reduce(x, root=1)
+        comm.gather(out if comm.rank == 1 else None, x, root=1)
+        fixed = b"ab" if comm.rank == 0 else bytearray(2)
+        comm.broadcast(fixed)
+        return x.tolist(), out.tolist(), bytes(fixed)
+
+    first, second = rt.run_local(2, body)
+    assert first == ([0, 1], [0, 0, 0, 0], b"ab")
+    assert second == ([1, 3], [0, 1, 1, 3], b"ab")

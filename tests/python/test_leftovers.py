@@ -155,10 +155,11 @@ def fail_and_close(comm: rt.Communicator) -> None:
     comm.barrier()
     if comm.rank == 0:
         comm.abort("as a test")
-    with pytest.raises(rt.Aborted):
+    try:
         while True:
             work_a_little(comm)
-    comm.close()
+    except rt.Aborted:
+        comm.close()
 
 
 LIVES = {life.__name__: life for life in (use_and_close, use_and_drop, fail_and_close)}
@@ -246,6 +247,10 @@ for each in (comm, group):
 def test_a_program_that_ends_without_closing_ends_normally() -> None:
     for _ in range(10):  # its threads must be gone before the interpreter, not only by luck
         done = subprocess.run(
-            [sys.executable, "-c", ENDS_WITHOUT_CLOSING], capture_output=True, text=True, timeout=30
+            [sys.executable, "-c", ENDS_WITHOUT_CLOSING],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,3 +1,4 @@
+import sys
 import threading
 
 import numpy as np
@@ -61,3 +62,40 @@ def test_a_world_must_have_ranks():
 def test_an_unknown_transport_is_named():
     with pytest.raises(rt.InvalidArgument, match="unknown transport 'smoke'; this build has: shm, threads"):
         rt.run_local(1, lambda comm: None, transport="smoke")
+
+
+def test_ranks_are_threads_with_their_names():
+    assert rt.run_local(2, lambda comm: threading.current_thread().name) == ["rank 0", "rank 1"]
+
+
+def test_peers_that_wait_in_a_group_are_told_too():
+    def body(comm):
+        group = comm.split(comm.rank // 2)
+        if comm.rank == 3:
+            raise KeyError("lost")
+        group.barrier() if comm.rank == 2 else comm.barrier()
+
+    with pytest.raises(KeyError, match="lost"):
+        rt.run_local(4, body)
+
+
+def test_a_rank_that_fails_after_others_have_left_is_the_one_that_is_named():
+    def body(comm):
+        if comm.rank == 2:
+            raise KeyError("lost")
+
+    for _ in range(20):
+        with pytest.raises(KeyError, match="lost") as caught:
+            rt.run_local(3, body)
+        assert caught.value.__notes__ == ["(raised by rank 2 of 3 in rt.run_local)"]
+
+
+def test_an_exit_in_a_rank_is_an_exit_here():
+    def body(comm):
+        if comm.rank == 1:
+            sys.exit(3)
+        comm.barrier()
+
+    with pytest.raises(SystemExit) as caught:
+        rt.run_local(2, body)
+    assert caught.value.code == 3

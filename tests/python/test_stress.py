@@ -1,9 +1,9 @@
 """Thousands of random collectives and messages in flight, on several communicators at once, all checked.
 
 Every rank works through the same random plan. A step belongs to one kind of group (all ranks, the odd and the
-even ones, two halves, all in reverse order), and is a collective of that group, or a message between two of its
-ranks; it blocks or it does not. Unfinished steps pile up and are waited for in random order. Worlds are even,
-so that groups of one kind have one size and all ranks draw the same plan.
+even ones, two halves, all in reverse order), and is a collective of that group, or a message between two of
+its ranks; it blocks or it does not. Unfinished steps pile up and are waited for in random order. Worlds are
+even, so that groups of one kind have one size and all ranks draw the same plan.
 """
 
 import secrets

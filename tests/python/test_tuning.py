@@ -1,7 +1,9 @@
 import json
+import os
 
 import pytest
 import ringtree as rt
+from contract.processes import run_processes
 from ringtree.tuning import read_tuning, tuning_path
 
 
@@ -54,13 +56,59 @@ def test_unknown_names_in_the_environment_are_refused(monkeypatch, forced, messa
         rt.init()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"version": 2}', '{"version": 1, "entries": [{}]}'])
+def entries(rules, collective="all_reduce"):
+    entry = {"collective": collective, "transport": "shm", "world": 2, "rules": rules}
+    return json.dumps({"version": 1, "entries": [entry]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"version": 2, "entries": []}',
+        '{"version": 1, "entries": [{}]}',
+        '{"version": 1, "entries": [1]}',
+        entries([]),
+        entries("ring"),
+        entries([[8, "ring", 1]]),
+        entries([["8x", "ring"]]),
+        entries([[8, "ring"], [8, "one_shot"]]),
+        entries([[8, "bubble"]]),
+        entries([[8, "ring"]], collective="sort"),
+    ],
+)
 def test_a_corrupt_file_is_named(monkeypatch, tmp_path, content):
     path = tmp_path / "tuning.json"
     path.write_text(content)
     monkeypatch.setenv("RINGTREE_TUNING", str(path))
     with pytest.raises(rt.InvalidArgument, match=f"{path} is no tuning file"):
         read_tuning(path)
+
+
+def choose(comm):
+    return comm.chosen("all_reduce", 8)
+
+
+def test_rank_0s_settings_hold_for_all_ranks_and_their_groups(tmp_path):
+    forced = {"RINGTREE_ALGORITHM": "all_reduce=double_tree"}
+    for outcome in run_processes(3, choose_by_rank, str(tmp_path), joined=False, environment=forced):
+        assert outcome.result() == ("double_tree", "double_tree")
+
+
+def choose_by_rank(folder):
+    if os.environ["RANK"] != "0":  # what is wrong elsewhere does not matter
+        os.environ["RINGTREE_ALGORITHM"] = "all_reduce=ring" if os.environ["RANK"] == "1" else "bubble"
+    with rt.init() as comm, comm.split(0) as group:
+        return choose(comm), choose(group)
+
+
+def test_what_is_wrong_with_rank_0s_settings_is_told_on_every_rank(tmp_path):
+    path = tmp_path / "tuning.json"
+    path.write_text("{")
+    for outcome in run_processes(3, choose, environment={"RINGTREE_TUNING": str(path)}):
+        assert isinstance(outcome.error, rt.InvalidArgument)
+        assert f"{path} is no tuning file that this ringtree can read (JSONDecodeError" in str(outcome.error)
 
 
 def test_the_path_follows_the_environment(tmp_path):

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Communicator(Reductions, Movement, PointToPoint):
         super().__init__(core)
         self._settings = settings
         self._groups: WeakSet[Communicator] = WeakSet()  # what split() has made of this
+        finalize(self, core.close)  # when it is dropped, at the latest before the interpreter goes
 
     @property
     def rank(self) -> int:

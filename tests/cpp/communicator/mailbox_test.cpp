@@ -30,7 +30,9 @@ TEST(Mailbox, MessagesOfAllSizesArriveInOrder) {
                             comm.exchange({letter(true, 1, sent)}, false, nullptr);
                           else
                             comm.exchange({letter(false, 0, received)}, false, nullptr);
-                          if (comm.rank() == 1) EXPECT_EQ(received, sent);
+                          if (comm.rank() == 1) {
+                            EXPECT_EQ(received, sent);
+                          }
                         }
                       }),
             no_errors(2));

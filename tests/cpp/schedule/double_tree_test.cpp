@@ -24,7 +24,9 @@ TEST(DoubleTree, ParentsAndChildrenAgree) {
         for (int rank = 0; rank < world; ++rank) {
           const TreePlace place = double_tree_place(rank, world, root, tree);
           for (const int child : place.children)
-            if (child != kNobody) ASSERT_EQ(double_tree_place(child, world, root, tree).parent, rank);
+            if (child != kNobody) {
+              ASSERT_EQ(double_tree_place(child, world, root, tree).parent, rank);
+            }
           if (rank == root) {
             ASSERT_EQ(place.parent, kNobody);
             continue;
@@ -52,10 +54,11 @@ TEST(DoubleTree, NobodyBelowTheRootHasChildrenInBothTrees) {
   for (const int world : worlds())
     for (const int root : roots(world))
       for (int rank = 0; rank < world; ++rank)
-        if (rank != root)
+        if (rank != root) {
           ASSERT_FALSE(is_inner(double_tree_place(rank, world, root, 0)) &&
                        is_inner(double_tree_place(rank, world, root, 1)))
               << "rank " << rank << " of " << world << " below " << root;
+        }
 }
 
 TEST(DoubleTree, MatchesThePapersDrawingForSevenNodes) {

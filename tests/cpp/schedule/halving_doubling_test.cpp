@@ -73,7 +73,9 @@ TEST(Hypercube, HalvingNarrowsTheSharedCornersToTheOwnOne) {
         ASSERT_EQ(std::min(mine.begin, theirs.begin), both.begin);
         ASSERT_EQ(std::max(mine.end, theirs.end), both.end);
         ASSERT_TRUE(mine.end == theirs.begin || theirs.end == mine.begin);
-        if (bit == 0) ASSERT_EQ(mine.begin, corner);
+        if (bit == 0) {
+          ASSERT_EQ(mine.begin, corner);
+        }
       }
   }
 }
