@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
-# Kept, so that a second install compiles only what has changed. The .venv of `make` shares the folder of `make`.
+# Kept, so that a second install compiles only what has changed. The .venv of `make` shares its folder.
 BUILD = ROOT / "build" / ("release" if Path(sys.prefix) == ROOT / ".venv" else "pip")
 
 
