@@ -109,7 +109,8 @@ tsan asan: system $(READY)
 
 bench: build  ## the suite on 2 ranks against Gloo and MPI, then the digits example
 	mkdir -p build/bench
-	$(MPIRUN) ringtree bench --peers gloo,mpi --json build/bench/all_reduce.json --plot build/bench/all_reduce.png
+	$(MPIRUN) ringtree bench --peers gloo,mpi \
+	  --json build/bench/all_reduce.json --plot build/bench/all_reduce.png
 	$(MPIRUN) python examples/02_digits.py
 
 wheel: $(READY)  ## a wheel in dist/

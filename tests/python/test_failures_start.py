@@ -135,8 +135,9 @@ def test_a_shm_too_small_for_the_communicator_is_told_to_all_ranks(kib: int, bal
     assert len(ranks) == 2
     for rank, line in enumerate(ranks):
         assert re.fullmatch(
-            rf"TransportError: rank {rank}, init: on rank 0 the communicator needs \d+ MiB in /dev/shm, which "
-            r"has 1 MiB free \(No space left on device\): free some or mount it larger \(docker run --shm-size\)",
+            rf"TransportError: rank {rank}, init: on rank 0 the communicator needs \d+ MiB in /dev/shm, "
+            r"which has 1 MiB free \(No space left on device\): free some or mount it larger "
+            r"\(docker run --shm-size\)",
             line,
         )
     assert left == "[]"

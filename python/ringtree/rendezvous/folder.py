@@ -75,7 +75,7 @@ class _Table:
     def meet(self, payload: bytes, timeout: float) -> list[bytes]:
         global _turn  # noqa: PLW0603
         own = _Card(secrets.token_hex(8), [""] * self._world, False, payload)
-        came = {self._rank}
+        everybody, came, agreed = set(range(self._world)), {self._rank}, {self._rank}
         try:
             self._put(own)
             for _ in looks(timeout):
@@ -85,10 +85,16 @@ class _Table:
                 if own.seen != numbers:
                     own = replace(own, seen=numbers)
                     self._put(own)
-                elif all(card and card.seen == numbers for card in cards):
+                    continue
+                # A rank that believes in a larger world has more on its card. The core compares sizes.
+                agreed = {
+                    peer for peer, card in enumerate(cards) if card and card.seen[: self._world] == numbers
+                }
+                if len(agreed) == self._world:
                     break
             else:
-                raise did_not_come(self._rank, self._world, sorted(set(range(self._world)) - came), timeout)
+                missing = everybody - came or everybody - agreed
+                raise did_not_come(self._rank, self._world, sorted(missing - {self._rank}), timeout)
             self._put(replace(own, done=True))
         except BaseException:
             self._paths[self._rank].unlink(missing_ok=True)

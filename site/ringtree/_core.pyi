@@ -1,0 +1,196 @@
+# The compiled core. Addresses and codes, no arrays and no names: ringtree.communicator translates.
+
+from collections.abc import Callable, Sequence
+
+__version__: str
+DTYPES: tuple[str, ...]  # the place of a name is its integer code
+ITEMSIZES: tuple[int, ...]  # bytes of one element, by code
+OPS: tuple[str, ...]
+COLLECTIVES: tuple[str, ...]
+TRANSPORTS: tuple[str, ...]
+
+def algorithms(collective: str) -> list[str]:
+    """Names of the algorithms of a collective, as `algorithm=` takes them.
+
+    Raises:
+        InvalidArgument: there is no such collective.
+    """
+
+def cost(collective: str, algorithm: str, world: int, nbytes: int) -> Cost:
+    """What an algorithm declares about one call; csrc/schedule/cost.h says how it counts `nbytes`."""
+
+def address(buffer: object, writable: bool) -> int:
+    """Where the memory of an object with the buffer protocol begins.
+
+    Raises:
+        BufferError: it is not C-contiguous, or is read-only where it must be writable.
+    """
+
+def simd() -> str:
+    """The instruction set of the reduction loops."""
+
+class RingtreeError(Exception):
+    ranks: tuple[int, ...]
+
+class InvalidArgument(RingtreeError, ValueError): ...
+class Mismatch(RingtreeError): ...
+class Timeout(RingtreeError, TimeoutError): ...
+class RankFailure(RingtreeError, ConnectionError): ...
+class Aborted(RingtreeError): ...
+class TransportError(RingtreeError, OSError): ...
+
+class Cost:
+    @property
+    def steps(self) -> float: ...
+    @property
+    def bytes_per_link(self) -> float: ...
+    @property
+    def moved_bytes(self) -> float: ...
+
+class Work:
+    """A call that may still be under way."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return once the call is finished; raise what it raised.
+
+        Raises:
+            Timeout: `timeout` seconds have passed. The call goes on, and the communicator stays usable.
+        """
+
+    def done(self) -> bool:
+        """Whether wait() would return, or raise, at once."""
+
+class Communicator:
+    """Calls by address. Blocking ones return None; `keep` is held until an asynchronous one is finished."""
+
+    def __init__(
+        self,
+        transport: str,
+        rank: int,
+        world: int,
+        timeout: float,
+        exchange: Callable[[bytes], Sequence[bytes]],
+    ) -> None: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def world(self) -> int: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def transport(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def all_reduce(
+        self,
+        in_: int,
+        out: int,
+        count: int,
+        dtype: int,
+        op: int,
+        factor: float,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+    ) -> Work | None: ...
+    def reduce(
+        self,
+        in_: int,
+        out: int,
+        count: int,
+        dtype: int,
+        op: int,
+        factor: float,
+        root: int,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+    ) -> Work | None: ...
+    def broadcast(
+        self, data: int, count: int, dtype: int, root: int, algorithm: str, async_op: bool, keep: object
+    ) -> Work | None: ...
+    def all_gather(
+        self,
+        in_: int,
+        out: int,
+        counts: Sequence[int],
+        dtype: int,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+    ) -> Work | None: ...
+    def reduce_scatter(
+        self,
+        in_: int,
+        out: int,
+        counts: Sequence[int],
+        dtype: int,
+        op: int,
+        factor: float,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+    ) -> Work | None: ...
+    def all_to_all(
+        self, in_: int, out: int, count: int, dtype: int, algorithm: str, async_op: bool, keep: object
+    ) -> Work | None: ...
+    def all_to_all_v(
+        self,
+        in_: int,
+        out: int,
+        in_counts: Sequence[int],
+        out_counts: Sequence[int],
+        dtype: int,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+    ) -> Work | None: ...
+    def gather(
+        self,
+        in_: int,
+        out: int,
+        count: int,
+        dtype: int,
+        root: int,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+    ) -> Work | None: ...
+    def scatter(
+        self,
+        in_: int,
+        out: int,
+        count: int,
+        dtype: int,
+        root: int,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+    ) -> Work | None: ...
+    def barrier(self, algorithm: str, async_op: bool) -> Work | None: ...
+    def send(
+        self, data: int, count: int, dtype: int, to: int, async_op: bool, keep: object
+    ) -> Work | None: ...
+    def recv(
+        self, data: int, count: int, dtype: int, source: int, async_op: bool, keep: object
+    ) -> Work | None: ...
+    def sendrecv(
+        self,
+        in_: int,
+        in_count: int,
+        to: int,
+        out: int,
+        out_count: int,
+        source: int,
+        dtype: int,
+        async_op: bool,
+        keep: object,
+    ) -> Work | None: ...
+    def chosen(self, collective: str, nbytes: int) -> str:
+        """What "auto" takes."""
+
+    def prefer(self, collective: str, rules: Sequence[tuple[int, str]]) -> None:
+        """Let "auto" take an algorithm up to so many bytes, ascending; the last rule covers all above."""
+
+    def abort(self, reason: str) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,193 @@
+"""The communicator itself: all its calls together, how it opens, divides and ends."""
+
+import operator
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet, finalize
+
+import numpy as np
+
+from ringtree import _core
+from ringtree._core import Work
+from ringtree.communicator.movement import Movement
+from ringtree.communicator.point_to_point import PointToPoint
+from ringtree.communicator.reductions import Reductions
+from ringtree.rendezvous import Exchange, through_parent
+from ringtree.tuning import Settings
+
+
+class Communicator(Reductions, Movement, PointToPoint):
+    """One rank's end of a group of ranks; made by `rt.init`, `rt.run_local` and `split`.
+
+    Collectives are called by every rank, in the same order, with matching arguments; ranks compare, and
+    each is told of a difference. Calls run in the order in which they were made, and several asynchronous
+    ones may be in flight. Arrays are NumPy's, Torch's (CPU), or anything with the buffer protocol or DLPack,
+    and must be contiguous.
+
+    After an InvalidArgument the communicator is as good as before. After any other error of a call it is not:
+    every rank gets one, and the thing to do is to close it and open another.
+
+    As a context manager it closes itself; when the block ends in an error, it tells the others (abort).
+    """
+
+    def __init__(self, core: _core.Communicator, settings: Settings) -> None:
+        super().__init__(core)
+        self._settings = settings
+        self._groups: WeakSet[Communicator] = WeakSet()  # what split() has made of this
+        finalize(self, core.close)  # when it is dropped, at the latest before the interpreter goes
+
+    @property
+    def rank(self) -> int:
+        """This rank, 0 to world_size - 1."""
+        return self._rank
+
+    @property
+    def world_size(self) -> int:
+        """Ranks in the group."""
+        return self._world
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that bound every wait."""
+        return self._core.timeout
+
+    @property
+    def transport(self) -> str:
+        """How ranks reach one another: "shm" or "threads"."""
+        return self._core.transport
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._core.closed
+
+    def barrier(self, *, algorithm: str = "auto", async_op: bool = False) -> Work | None:
+        """Return when every rank has called it.
+
+        Args:
+            algorithm: "auto" or one of `rt.algorithms("barrier")`.
+            async_op: return a Work at once, which is done when every rank has called.
+
+        Raises:
+            RingtreeError: as all_reduce.
+        """
+        if algorithm != "auto":
+            self._check_algorithm("barrier", algorithm)
+        return self._core.barrier(algorithm, async_op)
+
+    def split(self, color: int | None, key: int = 0) -> "Communicator | None":
+        """Divide the ranks into groups, each with a communicator of its own; every rank must call it.
+
+        Args:
+            color: ranks with the same color make a group; None: this rank is in no group.
+            key: ranks of a group are ordered by key, then by their rank here.
+
+        Returns:
+            This rank's group, or None without a color. It has the timeout and the transport of this one.
+
+        Raises:
+            RingtreeError: as all_reduce.
+        """
+        wish = [color is not None, self._integer("color", color or 0), self._integer("key", key)]
+        wishes = np.empty((self._world, 3), np.int64)
+        self.all_gather(wishes, np.array(wish, np.int64))
+        alike = [rank for rank in range(self._world) if (wishes[rank, :2] == wish[:2]).all()]
+        members = sorted(alike, key=lambda rank: (wishes[rank, 2], rank))
+        exchange = through_parent(self, members)
+        if color is None:
+            exchange(b"")
+            return None
+        group = open_communicator(
+            self.transport, members.index(self._rank), len(members), self.timeout, exchange, self._settings
+        )
+        self._groups.add(group)
+        return group
+
+    def chosen(self, collective: str, nbytes: int) -> str:
+        """The algorithm that "auto" takes where all shares are equal.
+
+        Args:
+            collective: one of `rt.COLLECTIVES`.
+            nbytes: the buffer's size; where ranks hold shares, that of all shares together.
+        """
+        return self._core.chosen(collective, nbytes)
+
+    def abort(self, reason: str) -> None:
+        """End every call that is under way on any rank, and every later one, with Aborted and the reason.
+
+        That goes for this communicator, and for the groups of this rank that were split from it.
+
+        Raises:
+            InvalidArgument: the communicator is closed.
+        """
+        for group in list(self._groups):
+            if not group.closed:
+                group.abort(reason)
+        self._core.abort(reason)
+
+    def close(self) -> None:
+        """Finish what is in flight and leave. Peers that still need this rank get RankFailure."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception | KeyboardInterrupt) and not self.closed:
+            self.abort(in_short(error))
+        self._core.close()
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self.closed else ""
+        return f"<ringtree.Communicator: rank {self._rank} of {self._world} over {self.transport}{closed}>"
+
+    def _integer(self, name: str, value: int) -> int:
+        try:
+            if -(2**63) <= (number := operator.index(value)) < 2**63:
+                return number
+        except TypeError:
+            pass
+        raise self._refusal("split", f"{name} must be an integer of 64 bits, not {value!r}")
+
+
+def open_communicator(
+    transport: str, rank: int, world: int, timeout: float, exchange: Exchange, settings: Settings
+) -> Communicator:
+    """Meet the other ranks; a collective.
+
+    Args:
+        transport: one of `_core.TRANSPORTS`.
+        rank: this rank.
+        world: how many there are.
+        timeout: seconds that bound every wait, this one too.
+        exchange: the rendezvous, used once.
+        settings: those of rank 0 hold for all; others may pass anything.
+
+    Raises:
+        InvalidArgument: an argument, or something in rank 0's settings, is wrong.
+        TransportError: the ranks cannot reach one another.
+        Timeout: some ranks did not come; `.ranks` names them.
+    """
+    shared = settings
+
+    def exchange_with_settings(payload: bytes) -> Sequence[bytes]:
+        nonlocal shared
+        parts = [message.partition(b"\0") for message in exchange(settings.encode() + b"\0" + payload)]
+        shared = Settings.decode(parts[0][0])
+        rules.extend(shared.rules_for(transport, world))  # before anybody has opened anything
+        return [payload for _, _, payload in parts]
+
+    rules: list[tuple[str, list[tuple[int, str]]]] = []
+    core = _core.Communicator(transport, rank, world, timeout, exchange_with_settings)
+    for collective, preferred in rules:
+        core.prefer(collective, preferred)
+    return Communicator(core, shared)
+
+
+def in_short(error: BaseException) -> str:
+    """An error as the reason of an abort: one line."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
