@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <cstring>
 #include <numeric>
 
@@ -74,7 +75,7 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       sources_(static_cast<std::size_t>(world)),
       scratch_(segment_->layout().lane.slot_bytes) {}
 
-Communicator::~Communicator() { close(); }
+Communicator::~Communicator() { leave(false); }
 
 std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std::shared_ptr<void> keep) {
   check_usable(request.name());
@@ -141,19 +142,37 @@ void Communicator::abort(const std::string& reason) {
 
 bool Communicator::is_inherited() const { return fork_generation_ != current_fork_generation(); }
 
-void Communicator::close() {
+void Communicator::close() { leave(true); }
+
+void Communicator::leave(bool interruptible) {
   if (closed_.exchange(true)) return;
   if (is_inherited()) return;  // the threads and the seat belong to the parent
-  {
-    const std::lock_guard order(order_);
-    closing_ = true;
-  }
-  wanted_.notify_all();
+  const bool was_interrupted = !finish_queue(interruptible);
   if (worker_) worker_->join();
   worker_.reset();
   mailbox_->close();
   AtomicRef(segment_->board(rank_).state).store(Board::left, release);
   segment_->ring_everyone();
+  if (was_interrupted) throw Interrupted();
+}
+
+/// Tells the worker to end after what is queued, and waits for that. False: Ctrl-C ended it.
+bool Communicator::finish_queue(bool interruptible) {
+  constexpr auto kBetweenInterruptChecks = std::chrono::milliseconds(20);
+  std::unique_lock order(order_);
+  closing_ = true;
+  wanted_.notify_all();
+  while (!wanted_.wait_for(order, kBetweenInterruptChecks, [this] { return queue_.empty(); })) {
+    order.unlock();
+    const bool ended = interruptible && interrupted();
+    if (ended)
+      raise_fault(
+          *segment_, ErrorKind::Aborted, {rank_},
+          "rank " + std::to_string(rank_) + " aborted the communicator: interrupted (Ctrl-C) in close().");
+    order.lock();
+    if (ended) return false;
+  }
+  return true;
 }
 
 void Communicator::check_usable(const std::string& call) const {
@@ -307,6 +326,7 @@ void Communicator::work_through_queue() {
       const std::lock_guard order(order_);
       queue_.pop_front();
     }
+    wanted_.notify_all();
     work->finish(error);
   }
 }

@@ -84,6 +84,8 @@ class Communicator {
   void scale_input(Prepared& call);
   void confirm_everyone(const CallConcern& concern, Solo& team, std::uint64_t sequence);
   void work_through_queue();
+  bool finish_queue(bool interruptible);
+  void leave(bool interruptible);
 
   std::string transport_;
   int rank_, world_;
@@ -116,7 +118,6 @@ class Communicator {
 /// condition variables whose destructors would wait for them.
 struct CommunicatorDeleter {
   void operator()(Communicator* communicator) const {
-    communicator->close();
     if (!communicator->is_inherited()) delete communicator;
   }
 };

@@ -1,5 +1,7 @@
 #include "communicator/fault.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -20,14 +22,23 @@ constexpr const char* kAdvice = " This communicator can no longer be used: close
   __builtin_unreachable();
 }
 
+/// Whoever loses the race to tell of a fault may go on only once the winner has told of its own. Bounded: the
+/// winner may have been killed while it wrote.
+void await_record(Segment& segment) {
+  constexpr int kYields = 100'000;
+  for (int yields = 0; yields < kYields && !has_fault(segment); ++yields) sched_yield();
+}
+
 }  // namespace
 
 void raise_fault(Segment& segment, ErrorKind kind, const std::vector<int>& ranks, const std::string& text) {
   FaultRecord& fault = segment.hall().fault;
   std::uint32_t expected = FaultRecord::none;
   if (!__atomic_compare_exchange_n(&fault.state, &expected, FaultRecord::being_written, false,
-                                   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+                                   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+    await_record(segment);
     return;
+  }
   fault.kind = static_cast<std::uint32_t>(kind);
   for (const int rank : ranks)
     fault.ranks[static_cast<std::size_t>(rank) / 64] |= std::uint64_t{1}

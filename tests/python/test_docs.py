@@ -43,9 +43,15 @@ SNIPPETS = [
 
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_python_in_the_documentation_runs_and_prints_what_it_says(snippet: str, world: int, tmp_path: Path) -> None:
+def test_python_in_the_documentation_runs_and_prints_what_it_says(
+    snippet: str, world: int, tmp_path: Path
+) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHED)}
-    launched = {"WORLD_SIZE": str(world), "RINGTREE_RENDEZVOUS": f"file://{tmp_path}", "RINGTREE_TIMEOUT": "60"}
+    launched = {
+        "WORLD_SIZE": str(world),
+        "RINGTREE_RENDEZVOUS": f"file://{tmp_path}",
+        "RINGTREE_TIMEOUT": "60",
+    }
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", snippet],
@@ -118,12 +124,18 @@ def variables_of(source: str) -> Iterator[str]:
     yield from re.findall(r"\"(\w+)\" (?:not )?in environ", source)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from re.findall(r"^(?:RANK|WORLD_SIZE|(?:OMPI|PMIX?|SLURM|MASTER|TORCHELASTIC)_[A-Z_]+)$", node.value)
+            yield from re.findall(
+                r"^(?:RANK|WORLD_SIZE|(?:OMPI|PMIX?|SLURM|MASTER|TORCHELASTIC)_[A-Z_]+)$", node.value
+            )
             yield from re.findall(r"\bRINGTREE_[A-Z]+", node.value)
 
 
 def test_every_environment_variable_that_is_read_is_documented() -> None:
-    python = [*(ROOT / "python").rglob("*.py"), *(ROOT / "bench" / "ringtree_bench").rglob("*.py"), ROOT / "setup.py"]
+    python = [
+        *(ROOT / "python").rglob("*.py"),
+        *(ROOT / "bench" / "ringtree_bench").rglob("*.py"),
+        ROOT / "setup.py",
+    ]
     read = {name for path in python for name in variables_of(path.read_text())}
     for path in (ROOT / "csrc").rglob("*.*"):
         read.update(re.findall(r"getenv\(\"(\w+)\"\)", path.read_text()))
@@ -161,7 +173,11 @@ def evaluated(formula: str, n: int, size: int) -> float:
     general, _, for_two = formula.partition(" (n = 2: ")
     text = for_two.removesuffix(")") if for_two and n == 2 else general
     text = text.removesuffix(" B").replace("⌈log2 n⌉", "(n - 1).bit_length()").replace("log2 c", "log2(c)")
-    text = re.sub(r"⌈S/(n?)(²?)(2?)P⌉", lambda m: "up(S" + "/n" * (len(m[1]) + len(m[2])) + "/2" * len(m[3]) + "/P)", text)
+    text = re.sub(
+        r"⌈S/(n?)(²?)(2?)P⌉",
+        lambda m: "up(S" + "/n" * (len(m[1]) + len(m[2])) + "/2" * len(m[3]) + "/P)",
+        text,
+    )
     text = text.replace("n²", "n**2")
     text = re.sub(r"(?<=[\d)]) *(?=[a-zSP(])(?<!log2)", "*", text)  # 2(n-1), 5n, 2d, (n+3) S
     text = re.sub(r"(?<=[nf]) (?=S)", "*", text)
@@ -194,7 +210,9 @@ CHOICE = re.compile(r"(?<=<!-- choice:begin -->\n).*?(?=<!-- choice:end -->)", r
 
 def table_of_choices(worlds: tuple[int, ...] = (2, 4, 8, 16)) -> str:
     """What the cost model takes, from the constants in choice.cpp, as the chooser does it."""
-    constants = re.search(r"kOwnCores\{([\d.]+), ([\d']+)\}", (ROOT / "csrc/communicator/choice.cpp").read_text())
+    constants = re.search(
+        r"kOwnCores\{([\d.]+), ([\d']+)\}", (ROOT / "csrc/communicator/choice.cpp").read_text()
+    )
     assert constants is not None
     step_us, bytes_per_us = float(constants[1]), float(constants[2].replace("'", ""))
 
@@ -204,7 +222,9 @@ def table_of_choices(worlds: tuple[int, ...] = (2, 4, 8, 16)) -> str:
 
     def rules(collective: str, world: int) -> str:
         names = _core.algorithms(collective)
-        chosen = [min(names, key=lambda name: microseconds(collective, name, world, 2**e)) for e in range(3, 41)]
+        chosen = [
+            min(names, key=lambda name: microseconds(collective, name, world, 2**e)) for e in range(3, 41)
+        ]
         ends = [e for e in range(3, 40) if chosen[e - 3] != chosen[e - 2]]
         return ", ".join([*(f"{chosen[e - 3]} to {readable(2**e)}" for e in ends), chosen[-1]])
 
