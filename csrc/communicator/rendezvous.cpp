@@ -50,12 +50,13 @@ class Name {
   std::string name_;
 };
 
-void compare(const std::vector<Introduction>& ranks, std::string Introduction::* field,
+void compare(int own_rank, const std::vector<Introduction>& ranks, std::string Introduction::* field,
              const std::string& what, const std::string& advice) {
   for (std::size_t rank = 1; rank < ranks.size(); ++rank)
     if (ranks[rank].*field != ranks[0].*field)
-      throw TransportError("rank 0 and rank " + std::to_string(rank) + " " + what + " ('" + ranks[0].*field +
-                               "' and '" + ranks[rank].*field + "'): " + advice,
+      throw TransportError("rank " + std::to_string(own_rank) + ", init: rank 0 and rank " +
+                               std::to_string(rank) + " " + what + " ('" + ranks[0].*field + "' and '" +
+                               ranks[rank].*field + "'): " + advice,
                            {0, static_cast<int>(rank)});
 }
 
@@ -118,11 +119,13 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
   if (static_cast<int>(ranks.size()) != world)
     throw TransportError("the rendezvous returned " + std::to_string(ranks.size()) + " ranks instead of " +
                          std::to_string(world));
-  compare(ranks, &Introduction::version, "run different versions of ringtree",
+  compare(rank, ranks, &Introduction::version, "run different versions of ringtree",
           "install the same one everywhere");
-  compare(ranks, &Introduction::transport, "use different transports", "pass the same one on all ranks");
-  compare(ranks, &Introduction::world, "believe in different world sizes", "check how they were started");
-  compare(ranks, &Introduction::reach, "cannot share memory",
+  compare(rank, ranks, &Introduction::transport, "use different transports",
+          "pass the same one on all ranks");
+  compare(rank, ranks, &Introduction::world, "believe in different world sizes",
+          "check how they were started");
+  compare(rank, ranks, &Introduction::reach, "cannot share memory",
           "the " + transport_name + " transport joins ranks of one host (and container) only");
   if (!ranks[0].error.empty())
     throw TransportError("rank " + std::to_string(rank) + ", init: on rank 0 " + ranks[0].error, {0});

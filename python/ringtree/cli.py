@@ -4,6 +4,7 @@ import importlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
 
 import click
@@ -72,6 +73,9 @@ def info() -> None:
         "RINGTREE_*": _variables,
         "tuning file": _tuning,
     }
+    with suppress(RingtreeError):
+        if detect(os.environ).rank > 0:
+            return  # once is enough under mpirun
     for name, find in facts.items():
         try:
             found = find()

@@ -17,6 +17,12 @@ def test_info_explains_a_half_set_environment():
     assert "WORLD_SIZE is not" in result.output
 
 
+def test_info_is_printed_by_rank_0_alone():
+    for rank, lines in (("0", True), ("1", False)):
+        result = CliRunner().invoke(main, ["info"], env={"RANK": rank, "WORLD_SIZE": "2"})
+        assert bool(result.output) is lines
+
+
 def test_the_suite_is_loaded_when_it_is_called():
     result = CliRunner().invoke(main, ["bench", "--help"])
     assert result.exit_code == 0

@@ -100,6 +100,7 @@ def choose_by_rank(folder):
     if os.environ["RANK"] != "0":  # what is wrong elsewhere does not matter
         os.environ["RINGTREE_ALGORITHM"] = "all_reduce=ring" if os.environ["RANK"] == "1" else "bubble"
     with rt.init() as comm, comm.split(0) as group:
+        comm.barrier()
         return choose(comm), choose(group)
 
 
