@@ -142,18 +142,21 @@ void Communicator::abort(const std::string& reason) {
 
 bool Communicator::is_inherited() const { return fork_generation_ != current_fork_generation(); }
 
-void Communicator::close() { leave(true); }
+void Communicator::close() {
+  if (!leave(true)) throw Interrupted();
+}
 
-void Communicator::leave(bool interruptible) {
-  if (closed_.exchange(true)) return;
-  if (is_inherited()) return;  // the threads and the seat belong to the parent
-  const bool was_interrupted = !finish_queue(interruptible);
+/// False: Ctrl-C ended the wait for what was queued.
+bool Communicator::leave(bool interruptible) {
+  if (closed_.exchange(true)) return true;
+  if (is_inherited()) return true;  // the threads and the seat belong to the parent
+  const bool finished = finish_queue(interruptible);
   if (worker_) worker_->join();
   worker_.reset();
   mailbox_->close();
   AtomicRef(segment_->board(rank_).state).store(Board::left, release);
   segment_->ring_everyone();
-  if (was_interrupted) throw Interrupted();
+  return finished;
 }
 
 /// Tells the worker to end after what is queued, and waits for that. False: Ctrl-C ended it.

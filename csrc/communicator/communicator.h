@@ -85,7 +85,7 @@ class Communicator {
   void confirm_everyone(const CallConcern& concern, Solo& team, std::uint64_t sequence);
   void work_through_queue();
   bool finish_queue(bool interruptible);
-  void leave(bool interruptible);
+  bool leave(bool interruptible);
 
   std::string transport_;
   int rank_, world_;
