@@ -14,7 +14,7 @@ Liveness::Liveness(Segment& segment, int rank) {
     const int pid = segment.board(peer).pid;
     if (peer == rank || pid == getpid()) continue;
     const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-    if (descriptor < 0)
+    if (descriptor < 0 && errno != ESRCH)
       throw TransportError("rank " + std::to_string(rank) + " cannot watch rank " + std::to_string(peer) +
                            " (process " + std::to_string(pid) + "): " + std::strerror(errno) +
                            "; ranks must share a process namespace, and Linux must be 5.3 or newer");
@@ -23,7 +23,8 @@ Liveness::Liveness(Segment& segment, int rank) {
 }
 
 Liveness::~Liveness() {
-  for (const Watched& peer : watched_) close(peer.descriptor);
+  for (const Watched& peer : watched_)
+    if (peer.descriptor >= 0) close(peer.descriptor);
 }
 
 std::vector<int> Liveness::dead() const {
@@ -31,9 +32,9 @@ std::vector<int> Liveness::dead() const {
   requests.reserve(watched_.size());
   for (const Watched& peer : watched_) requests.push_back({peer.descriptor, POLLIN, 0});
   std::vector<int> ranks;
-  if (poll(requests.data(), requests.size(), 0) <= 0) return ranks;
+  poll(requests.data(), requests.size(), 0);  // passes over negative descriptors
   for (std::size_t i = 0; i < watched_.size(); ++i)
-    if (requests[i].revents != 0) ranks.push_back(watched_[i].rank);
+    if (watched_[i].descriptor < 0 || requests[i].revents != 0) ranks.push_back(watched_[i].rank);
   return ranks;
 }
 

@@ -22,7 +22,7 @@ class Liveness {
  private:
   struct Watched {
     int rank;
-    int descriptor;
+    int descriptor;  ///< negative: the process had ended before it could be watched
   };
   std::vector<Watched> watched_;
 };
