@@ -1,10 +1,11 @@
 #include "core/reduction.h"
 
 #include <cstdlib>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/errors.h"
 
 namespace ringtree {
 
@@ -56,8 +57,8 @@ const ReductionTable& reduction_table(const char* name) {
     if (wanted == table.name) return table;
     offered += (i == 0 ? "" : ", ") + std::string(table.name);
   }
-  throw std::invalid_argument("RINGTREE_SIMD=" + std::string(wanted) +
-                              " is not among what this machine can run: " + offered);
+  throw InvalidArgument("RINGTREE_SIMD=" + std::string(wanted) +
+                        " is not among what this machine can run: " + offered);
 }
 
 const ReductionTable& default_reduction_table() {
@@ -73,13 +74,13 @@ Reduction::Reduction(DType dtype, ReduceOp op, int world, const ReductionTable& 
   loop_ = table.reduce[static_cast<std::size_t>(op)][column];
   closing_loop_ = op == ReduceOp::avg ? table.average[column] : loop_;
   if (loop_ == nullptr)
-    throw std::invalid_argument(std::string(name_of(op)) + " is not defined for " + name_of(dtype));
+    throw InvalidArgument(std::string(name_of(op)) + " is not defined for " + name_of(dtype));
 }
 
 void scale(DType dtype, void* destination, const void* source, std::size_t count, double factor,
            const ReductionTable& table) {
   const ScaleLoop loop = table.scale[static_cast<std::size_t>(dtype)];
-  if (loop == nullptr) throw std::invalid_argument(std::string("no scaling of ") + name_of(dtype));
+  if (loop == nullptr) throw InvalidArgument(std::string("no scaling of ") + name_of(dtype));
   loop(destination, source, count, factor);
 }
 

@@ -11,7 +11,7 @@ namespace ringtree {
 
 class Reduction {
  public:
-  /// Throws std::invalid_argument where `op` does not exist for `dtype`. `premul_sum` is a sum here: whoever
+  /// Throws InvalidArgument where `op` does not exist for `dtype`. `premul_sum` is a sum here: whoever
   /// contributes scales first (see scale()).
   Reduction(DType dtype, ReduceOp op, int world, const ReductionTable& table = default_reduction_table());
 

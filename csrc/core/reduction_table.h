@@ -24,7 +24,7 @@ struct ReductionTable {
 /// What this machine can run, the fastest first; the portable loops are always there and last.
 Span<const ReductionTable* const> reduction_tables();
 
-/// The one called `name`, or the fastest for "". Throws std::invalid_argument when this machine has no such.
+/// The one called `name`, or the fastest for "". Throws InvalidArgument when this machine has no such.
 const ReductionTable& reduction_table(const char* name);
 
 /// What the environment variable RINGTREE_SIMD names, by default the fastest. Looked up once.

@@ -5,6 +5,7 @@ a module-level function, also of a test module, which the child loads from its f
 """
 
 import importlib.util
+import itertools
 import multiprocessing
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 _FORK_SERVER = multiprocessing.get_context("forkserver")
@@ -165,6 +166,8 @@ def _run_rank(connection: Connection, module: str, file: str, variables: dict[st
             del os.environ[name]
     os.environ.update(variables)
     if module not in sys.modules:
+        for parent in itertools.accumulate(module.split(".")[:-1], "{}.{}".format):
+            sys.modules.setdefault(parent, ModuleType(parent))  # which pickle imports for classes of the module
         spec = importlib.util.spec_from_file_location(module, Path(file))
         assert spec is not None
         assert spec.loader is not None

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 import ringtree as rt
@@ -15,6 +17,14 @@ def test_info_says_what_was_found():
 def test_info_explains_a_half_set_environment():
     result = CliRunner().invoke(main, ["info"], env={"RANK": "1"})
     assert "WORLD_SIZE is not" in result.output
+
+
+def test_info_explains_an_unknown_instruction_set():
+    environment = {**os.environ, "RINGTREE_SIMD": "mmx"}  # read once in a process, so in one of its own
+    command = [sys.executable, "-m", "ringtree", "info"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0
+    assert "InvalidArgument: RINGTREE_SIMD=mmx is not among what this machine can run: " in result.stdout
 
 
 def test_info_is_printed_by_rank_0_alone():

@@ -10,11 +10,11 @@
 #include <cstring>
 #include <limits>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include "core/errors.h"
 #include "core/small_float_reference.h"
 
 namespace ringtree {
@@ -334,7 +334,7 @@ TYPED_TEST(Reductions, ExistExactlyWhereSupportsSaysSo) {
         try {
           const Reduction reduction(this->kDType, op, kWorld, *table);
           FAIL() << text;
-        } catch (const std::invalid_argument& error) {
+        } catch (const InvalidArgument& error) {
           EXPECT_EQ(error.what(), text);
         }
       }
@@ -359,8 +359,7 @@ TYPED_TEST(Reductions, ScaleFloatsAndRoundOnce) {
         EXPECT_EQ(bytes_of(in_place), bytes_of(expected)) << table->name << ", " << factor;
       }
     } else {
-      EXPECT_THROW(scale(this->kDType, result.data(), source.data(), kLargest, 2.0, *table),
-                   std::invalid_argument);
+      EXPECT_THROW(scale(this->kDType, result.data(), source.data(), kLargest, 2.0, *table), InvalidArgument);
     }
   }
 }
@@ -402,7 +401,7 @@ TEST(InstructionSets, ThatAreUnknownAreRefusedWithTheOnesThereAre) {
   try {
     reduction_table("mmx");
     FAIL();
-  } catch (const std::invalid_argument& error) {
+  } catch (const InvalidArgument& error) {
     EXPECT_EQ(error.what(), "RINGTREE_SIMD=mmx is not among what this machine can run: " + offered);
   }
 }
@@ -414,7 +413,7 @@ TEST(InstructionSetsDeathTest, ObeyTheEnvironment) {
     setenv("RINGTREE_SIMD", wanted, 1);
     try {
       return std::string(simd_name());
-    } catch (const std::invalid_argument& error) {
+    } catch (const InvalidArgument& error) {
       return std::string(error.what());
     }
   };
