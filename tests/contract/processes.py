@@ -167,7 +167,7 @@ def _run_rank(connection: Connection, module: str, file: str, variables: dict[st
     os.environ.update(variables)
     if module not in sys.modules:
         for parent in itertools.accumulate(module.split(".")[:-1], "{}.{}".format):
-            sys.modules.setdefault(parent, ModuleType(parent))  # which pickle imports for classes of the module
+            sys.modules.setdefault(parent, ModuleType(parent))  # imported when pickle names a class inside
         spec = importlib.util.spec_from_file_location(module, Path(file))
         assert spec is not None
         assert spec.loader is not None
