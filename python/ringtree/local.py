@@ -62,6 +62,8 @@ class _LocalWorld:
 
     def run(self, body: Callable[[Communicator], Result]) -> list[Result]:
         results: dict[int, Result] = {}
+        # join() alone will not do: in CPython 3.11 and 3.12 a join() that Ctrl-C ends takes the thread for ended.
+        ended = [threading.Event() for _ in range(self._size)]
 
         def rank_main(rank: int) -> None:
             try:
@@ -75,19 +77,24 @@ class _LocalWorld:
                     comm.close()
             except BaseException as error:
                 self._fail(error, rank)
+            finally:
+                ended[rank].set()
 
         ranks = range(self._size)
         threads = [threading.Thread(target=rank_main, args=(rank,), name=f"rank {rank}") for rank in ranks]
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            for event in ended:
+                event.wait()
         except BaseException as error:  # Ctrl-C, or no more threads to be had
             self._fail(error, None)
-            for thread in threads:
-                if thread.is_alive():
-                    thread.join()
+            for thread, event in zip(threads, ended, strict=True):
+                if thread.ident is not None:
+                    event.wait()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
         if self._failure is not None:
             raise self._failure
         return [results[rank] for rank in ranks]

@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -161,6 +162,7 @@ def run_processes(
 def _run_rank(connection: Connection, module: str, file: str, variables: dict[str, str]) -> None:
     global _parent  # noqa: PLW0603 - a process has one
     _parent = connection
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     for name in list(os.environ):
         if name.startswith(_LAUNCHERS):
             del os.environ[name]

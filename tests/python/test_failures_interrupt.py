@@ -127,19 +127,21 @@ def test_ctrl_c_ends_the_wait_and_tells_the_peers_who_was_interrupted(wait: Call
 def interrupt_run_local() -> tuple[Attempt, list[Attempt]]:
     """Three threads of this process wait for one another's messages; nobody sends any."""
     tried: list[Attempt] = [Attempt(None, 0, 0)] * 3
+    one_at_a_time = threading.Lock()
 
     def wait(comm: rt.Communicator) -> None:
         comm.barrier()
+        with one_at_a_time:
+            tell("waiting")
         tried[comm.rank] = attempt(lambda: comm.recv(ones(), (comm.rank + 1) % 3))
 
-    tell("waiting")
     return attempt(lambda: rt.run_local(3, wait)), tried
 
 
 def test_ctrl_c_ends_run_local_and_its_ranks() -> None:
     with Processes(1, interrupt_run_local, joined=False) as ranks:
-        assert ranks.hear(0) == "waiting"
-        sleep_when_blocked(ranks.pids[0], naps=100)
+        assert [ranks.hear(0) for _ in range(3)] == ["waiting"] * 3
+        sleep_when_blocked(ranks.pids[0])
         pressed = time.monotonic()
         os.kill(ranks.pids[0], signal.SIGINT)
         [outcome] = ranks.outcomes()
