@@ -62,7 +62,7 @@ class _LocalWorld:
 
     def run(self, body: Callable[[Communicator], Result]) -> list[Result]:
         results: dict[int, Result] = {}
-        # join() alone will not do: in CPython 3.11 and 3.12 a join() that Ctrl-C ends takes the thread for ended.
+        # Not join() alone: a join() that Ctrl-C ends takes the thread for ended (CPython 3.11, 3.12).
         ended = [threading.Event() for _ in range(self._size)]
 
         def rank_main(rank: int) -> None:
