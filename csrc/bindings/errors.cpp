@@ -54,6 +54,14 @@ bool signal_is_pending() {
 
 }  // namespace
 
+void set_python_error(const std::exception_ptr& error) {
+  try {
+    translate(error);
+  } catch (const std::exception& other) {
+    PyErr_SetString(PyExc_RuntimeError, other.what());
+  }
+}
+
 void define_errors(py::module_& module) {
   const std::string prefix = "ringtree.";
   const py::object base = py::reinterpret_steal<py::object>(PyErr_NewExceptionWithDoc(

@@ -9,6 +9,7 @@
 
 #include "bindings/communicator.h"
 #include "bindings/errors.h"
+#include "bindings/quick.h"
 #include "communicator/choice.h"
 #include "core/dtype.h"
 #include "core/op.h"
@@ -77,4 +78,5 @@ PYBIND11_MODULE(_core, module) {
   ringtree::define_errors(module);
   ringtree::define_catalogue(module);
   ringtree::define_communicator(module);
+  ringtree::define_quick(module);
 }

@@ -18,6 +18,7 @@ class Caller:
 
     def __init__(self, core: _core.Communicator) -> None:
         self._core = core
+        self._quick = _core.Quick(core)
         self._rank = core.rank
         self._world = core.world
 

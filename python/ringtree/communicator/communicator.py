@@ -72,6 +72,8 @@ class Communicator(Reductions, Movement, PointToPoint):
         Raises:
             RingtreeError: as all_reduce.
         """
+        if not async_op and algorithm == "auto" and self._quick.barrier():
+            return None
         if algorithm != "auto":
             self._check_algorithm("barrier", algorithm)
         return self._core.barrier(algorithm, async_op)

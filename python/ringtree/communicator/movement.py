@@ -26,6 +26,8 @@ class Movement(Caller):
         Raises:
             RingtreeError: as all_reduce; Mismatch also where roots differ.
         """
+        if not async_op and algorithm == "auto" and self._quick.broadcast(x, root):
+            return None
         root = self._peer("broadcast", "root", root)
         if algorithm != "auto":
             self._check_algorithm("broadcast", algorithm)
@@ -51,6 +53,8 @@ class Movement(Caller):
         Raises:
             RingtreeError: as all_reduce.
         """
+        if not async_op and algorithm == "auto" and self._quick.all_gather(out, x):
+            return None
         call = "all_gather"
         target, source = self._output(call, "out", out), self._input(call, "x", x)
         self._check_size(call, "out", target, source.count * self._world, f"{self._world} times those of x")
@@ -121,6 +125,8 @@ class Movement(Caller):
         Raises:
             RingtreeError: as all_reduce.
         """
+        if not async_op and algorithm == "auto" and self._quick.all_to_all(out, x):
+            return None
         call = "all_to_all"
         if algorithm != "auto":
             self._check_algorithm(call, algorithm)

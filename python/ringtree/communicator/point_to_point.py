@@ -23,6 +23,8 @@ class PointToPoint(Caller):
             RankFailure: the peer died or left; `.ranks` names it.
             Timeout: the peer did not receive within `comm.timeout` seconds.
         """
+        if not async_op and self._quick.send(x, to):
+            return None
         peer = self._peer("send", "to", to)
         buffer = self._input("send", "x", x)
         return self._core.send(buffer.pointer, buffer.count, buffer.dtype, peer, async_op, buffer.owner)
@@ -38,6 +40,8 @@ class PointToPoint(Caller):
         Raises:
             RingtreeError: as send.
         """
+        if not async_op and self._quick.recv(x, source):
+            return None
         peer = self._peer("recv", "source", source)
         buffer = self._output("recv", "x", x)
         return self._core.recv(buffer.pointer, buffer.count, buffer.dtype, peer, async_op, buffer.owner)

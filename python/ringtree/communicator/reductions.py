@@ -43,6 +43,8 @@ class Reductions(Caller):
             RankFailure: a rank died or left; `.ranks` names it.
             Timeout: not all ranks arrived within `comm.timeout` seconds; `.ranks` names who did not.
         """
+        if not async_op and out is None and algorithm == "auto" and self._quick.all_reduce(x, op):
+            return None
         code, factor = self._op("all_reduce", op)
         if algorithm != "auto":
             self._check_algorithm("all_reduce", algorithm)
@@ -133,6 +135,8 @@ class Reductions(Caller):
         Raises:
             RingtreeError: as all_reduce.
         """
+        if not async_op and algorithm == "auto" and self._quick.reduce_scatter(out, x, op):
+            return None
         call = "reduce_scatter"
         target, source = self._output(call, "out", out), self._input(call, "x", x)
         self._check_size(call, "x", source, target.count * self._world, f"{self._world} times those of out")
