@@ -1,7 +1,7 @@
 #include "communicator/mailbox.h"
 
 #include <algorithm>
-#include <cstring>
+#include <span>
 
 #include "communicator/fault.h"
 
@@ -51,7 +51,9 @@ class Mailbox::Watch : public Concern {
 
   bool needs(int peer) const override {
     const std::lock_guard lock(box_->mutex_);
-    const auto stuck = [&](Lane& lane) { return !lane.transfers.empty() && !box_->can_move(lane, acquire); };
+    const auto stuck = [&](Lane& lane) {
+      return !lane.transfers.empty() && !box_->can_move(lane, lane.transfers.front().letter, acquire);
+    };
     const auto index = static_cast<std::size_t>(peer);
     return stuck(box_->outgoing_[index]) || stuck(box_->incoming_[index]);
   }
@@ -83,12 +85,16 @@ Mailbox::~Mailbox() { close(); }
 
 std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool blocking,
                                         std::shared_ptr<void> keep) {
+  std::size_t passed = 0;
+  while (blocking && passed < letters.size() && pass_at_once(letters[passed])) ++passed;
+  if (passed == letters.size()) return nullptr;
+
   const auto call = std::make_shared<Call>();
-  call->letters_left = letters.size();
+  call->letters_left = letters.size() - passed;
   {
     const std::lock_guard lock(mutex_);
-    for (const Letter& letter : letters) {
-      Lane& to = lane(letter);
+    for (const Letter& letter : std::span(letters).subspan(passed)) {
+      Lane& to = lane_of(letter);
       to.transfers.push_back({letter, ++to.letters, call, 0, Clock::now()});
       if (!call->work)
         call->work = std::make_shared<Work>(
@@ -128,45 +134,74 @@ void Mailbox::close() {
   helper_.reset();
 }
 
-Mailbox::Lane& Mailbox::lane(const Letter& letter) {
+Mailbox::Lane& Mailbox::lane_of(const Letter& letter) {
   return (letter.outgoing ? outgoing_ : incoming_)[static_cast<std::size_t>(letter.peer)];
 }
 
-Sender Mailbox::sender(Lane& lane, int peer) {
-  const Letter& letter = lane.transfers.front().letter;
-  return {segment_->links() + segment_->layout().mail_offset(rank_, peer), segment_->layout().mail,
-          lane.cursor, digest_of(letter), peer};
+/// A letter of one piece that nothing stands before: whether it was sent, or came within a short spin.
+/// Whatever needs patience is left to the transfers.
+bool Mailbox::pass_at_once(const Letter& letter) {
+  const std::size_t bytes = bytes_of(letter);
+  if (bytes > segment_->layout().mail.slot_bytes) return false;
+  Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
+  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  for (int look = letter.outgoing ? 1 : spins_; look > 0; --look) {
+    {
+      const std::lock_guard lock(mutex_);
+      Lane& lane = lane_of(letter);
+      if (!lane.transfers.empty() || has_fault(*segment_)) return false;
+      if (can_move(lane, letter, acquire)) {
+        if (!move_piece(lane, letter, 0, bytes, team)) return false;
+        ++lane.letters;
+        return true;
+      }
+    }
+    relax();
+  }
+  return false;
 }
 
-Receiver Mailbox::receiver(Lane& lane, int peer) {
-  const Letter& letter = lane.transfers.front().letter;
-  return {segment_->links() + segment_->layout().mail_offset(peer, rank_), segment_->layout().mail,
-          lane.cursor, digest_of(letter), peer};
+Sender Mailbox::sender(Lane& lane, const Letter& letter) {
+  return {segment_->links() + segment_->layout().mail_offset(rank_, letter.peer), segment_->layout().mail,
+          lane.cursor, digest_of(letter), letter.peer};
 }
 
-bool Mailbox::can_move(Lane& lane, Order order) {
-  const Letter& letter = lane.transfers.front().letter;
-  return letter.outgoing ? sender(lane, letter.peer).ready(order) : receiver(lane, letter.peer).ready(order);
+Receiver Mailbox::receiver(Lane& lane, const Letter& letter) {
+  return {segment_->links() + segment_->layout().mail_offset(letter.peer, rank_), segment_->layout().mail,
+          lane.cursor, digest_of(letter), letter.peer};
 }
 
-void Mailbox::move_piece(Lane& lane, Solo& team) {
+bool Mailbox::can_move(Lane& lane, const Letter& letter, Order order) {
+  return letter.outgoing ? sender(lane, letter).ready(order) : receiver(lane, letter).ready(order);
+}
+
+/// Of a letter that can move. False: what arrives belongs to another call, which is now a fault.
+bool Mailbox::move_piece(Lane& lane, const Letter& letter, std::size_t offset, std::size_t bytes,
+                         Solo& team) {
+  if (letter.outgoing) {
+    Sender to = sender(lane, letter);
+    const Claim slot = to.claim(team, bytes);
+    team.copy(slot.data, letter.data + offset, bytes);
+    to.publish(team, slot, bytes);
+  } else {
+    Receiver from = receiver(lane, letter);
+    if (from.next().digest != digest_of(letter)) {
+      raise_mismatch(letter, from.next().digest);
+      return false;
+    }
+    const Claim arrived = from.arrival(team, bytes);
+    team.copy(letter.data + offset, arrived.data, bytes);
+    from.release(team, arrived);
+  }
+  return true;
+}
+
+void Mailbox::move_next(Lane& lane, Solo& team) {
   Transfer& transfer = lane.transfers.front();
   const Letter& letter = transfer.letter;
   const std::size_t bytes =
       std::min(bytes_of(letter) - transfer.moved_bytes, segment_->layout().mail.slot_bytes);
-  std::byte* piece = letter.data + transfer.moved_bytes;
-  if (letter.outgoing) {
-    Sender to = sender(lane, letter.peer);
-    const Claim slot = to.claim(team, bytes);
-    team.copy(slot.data, piece, bytes);
-    to.publish(team, slot, bytes);
-  } else {
-    Receiver from = receiver(lane, letter.peer);
-    if (from.next().digest != digest_of(letter)) return raise_mismatch(transfer, from.next().digest);
-    const Claim arrived = from.arrival(team, bytes);
-    team.copy(piece, arrived.data, bytes);
-    from.release(team, arrived);
-  }
+  if (!move_piece(lane, letter, transfer.moved_bytes, bytes, team)) return;
   transfer.moved_bytes += bytes;
   transfer.since = Clock::now();
   if (transfer.moved_bytes < bytes_of(letter)) return;
@@ -185,8 +220,9 @@ bool Mailbox::move_all(Solo& team, Order order) {
   bool moved = false;
   for (std::vector<Lane>* lanes : {&outgoing_, &incoming_}) {
     for (Lane& lane : *lanes) {
-      while (!lane.transfers.empty() && can_move(lane, order) && !has_fault(*segment_)) {
-        move_piece(lane, team);
+      while (!lane.transfers.empty() && can_move(lane, lane.transfers.front().letter, order) &&
+             !has_fault(*segment_)) {
+        move_next(lane, team);
         moved = true;
       }
     }
@@ -256,11 +292,11 @@ std::string Mailbox::describe(const Transfer& transfer) const {
          contents(digest_of(letter)) + ")";
 }
 
-void Mailbox::raise_mismatch(const Transfer& transfer, std::uint64_t sent_digest) {
-  const int peer = transfer.letter.peer;
+void Mailbox::raise_mismatch(const Letter& letter, std::uint64_t sent_digest) {
+  const int peer = letter.peer;
   raise_fault(*segment_, ErrorKind::Mismatch, {rank_, peer},
               "rank " + std::to_string(peer) + " sent " + contents(sent_digest) + " to rank " +
-                  std::to_string(rank_) + ", which receives " + contents(digest_of(transfer.letter)) + ".");
+                  std::to_string(rank_) + ", which receives " + contents(digest_of(letter)) + ".");
 }
 
 }  // namespace ringtree

@@ -69,12 +69,14 @@ class Mailbox {
   };
   class Watch;
 
-  Lane& lane(const Letter& letter);
-  Sender sender(Lane& lane, int peer);
-  Receiver receiver(Lane& lane, int peer);
+  Lane& lane_of(const Letter& letter);
+  Sender sender(Lane& lane, const Letter& letter);
+  Receiver receiver(Lane& lane, const Letter& letter);
 
-  bool can_move(Lane& lane, Order order);
-  void move_piece(Lane& lane, Solo& team);
+  bool pass_at_once(const Letter& letter);
+  bool can_move(Lane& lane, const Letter& letter, Order order);
+  bool move_piece(Lane& lane, const Letter& letter, std::size_t offset, std::size_t bytes, Solo& team);
+  void move_next(Lane& lane, Solo& team);
   bool move_all(Solo& team, Order order);
   const Transfer* oldest() const;
   void wait_until_moved(Solo& team, Patience& patience, const Watch& watch,
@@ -82,7 +84,7 @@ class Mailbox {
   void fail_all(const std::exception_ptr& error);
   void help();
   std::string describe(const Transfer& transfer) const;
-  void raise_mismatch(const Transfer& transfer, std::uint64_t sent_digest);
+  void raise_mismatch(const Letter& letter, std::uint64_t sent_digest);
 
   Segment* segment_;
   const Liveness* liveness_;
