@@ -43,15 +43,13 @@ PyObject* run(PyObject* self, const Request& request) {
 
 PyObject* not_made() { Py_RETURN_FALSE; }
 
-/// The operation that `name`, a literal in nearly every program, says. Not premul_sum, which needs a factor.
+/// The operation that the string `name` says. Not premul_sum, which needs a factor.
 std::optional<ReduceOp> op_of(PyObject* name) {
-  static PyObject* const* const names = [] {
-    static PyObject* interned[kReduceOps];
-    for (std::size_t i = 0; i < kReduceOps; ++i) interned[i] = PyUnicode_InternFromString(kReduceOpNames[i]);
-    return interned;
-  }();
+  if (!PyUnicode_CheckExact(name)) return std::nullopt;
   for (std::size_t i = 0; i < kReduceOps; ++i)
-    if (names[i] == name && static_cast<ReduceOp>(i) != ReduceOp::premul_sum) return static_cast<ReduceOp>(i);
+    if (PyUnicode_CompareWithASCIIString(name, kReduceOpNames[i]) == 0)
+      return static_cast<ReduceOp>(i) == ReduceOp::premul_sum ? std::nullopt
+                                                              : std::optional(static_cast<ReduceOp>(i));
   return std::nullopt;
 }
 
@@ -69,6 +67,18 @@ PyObject* all_reduce(PyObject* self, PyObject* const* arguments, Py_ssize_t /*co
   if (!x || !op) return not_made();
   Request request{Collective::all_reduce, x->data, x->data, x->count, x->dtype};
   request.op = *op;
+  return run(self, request);
+}
+
+PyObject* reduce(PyObject* self, PyObject* const* arguments, Py_ssize_t /*count*/) {
+  const auto root = rank_of(self, arguments[1]);
+  const auto op = op_of(arguments[2]);
+  if (!root || !op) return not_made();
+  const auto x = plain_array(arguments[0], *root == communicator_of(self).rank());
+  if (!x) return not_made();
+  Request request{Collective::reduce, x->data, x->data, x->count, x->dtype};
+  request.op = *op;
+  request.root = *root;
   return run(self, request);
 }
 
@@ -108,6 +118,35 @@ PyObject* all_to_all(PyObject* self, PyObject* const* arguments, Py_ssize_t /*co
   return run(self, {Collective::all_to_all, x->data, out->data, x->count / world_of(self), x->dtype});
 }
 
+/// gather and scatter: `whole` is the root's array of everybody's `part`; elsewhere it is ignored.
+PyObject* run_rooted(PyObject* self, Collective collective, PyObject* whole, PyObject* part, int root) {
+  const bool gathers = collective == Collective::gather, is_root = root == communicator_of(self).rank();
+  const auto own = plain_array(part, !gathers);
+  if (!own) return not_made();
+  std::byte* everything = nullptr;
+  if (is_root) {
+    const auto found = plain_array(whole, gathers);
+    if (!found || found->dtype != own->dtype || found->count != own->count * world_of(self) ||
+        found->overlaps(*own))
+      return not_made();
+    everything = found->data;
+  }
+  Request request{collective, gathers ? own->data : everything, gathers ? everything : own->data, own->count,
+                  own->dtype};
+  request.root = root;
+  return run(self, request);
+}
+
+PyObject* gather(PyObject* self, PyObject* const* arguments, Py_ssize_t /*count*/) {
+  const auto root = rank_of(self, arguments[2]);
+  return root ? run_rooted(self, Collective::gather, arguments[0], arguments[1], *root) : not_made();
+}
+
+PyObject* scatter(PyObject* self, PyObject* const* arguments, Py_ssize_t /*count*/) {
+  const auto root = rank_of(self, arguments[2]);
+  return root ? run_rooted(self, Collective::scatter, arguments[1], arguments[0], *root) : not_made();
+}
+
 PyObject* barrier(PyObject* self, PyObject* /*none*/) { return run(self, {Collective::barrier}); }
 
 template <bool kOutgoing>
@@ -117,6 +156,18 @@ PyObject* message(PyObject* self, PyObject* const* arguments, Py_ssize_t /*count
   if (!peer || !x) return not_made();
   return made([&] {
     communicator_of(self).exchange({{kOutgoing, *peer, x->data, x->count, x->dtype}}, false, nullptr);
+  });
+}
+
+PyObject* sendrecv(PyObject* self, PyObject* const* arguments, Py_ssize_t /*count*/) {
+  const auto sent = plain_array(arguments[0], false), received = plain_array(arguments[1], true);
+  const auto to = rank_of(self, arguments[2]), source = rank_of(self, arguments[3]);
+  if (!sent || !received || !to || !source || sent->dtype != received->dtype || sent->overlaps(*received))
+    return not_made();
+  return made([&] {
+    communicator_of(self).exchange({{true, *to, sent->data, sent->count, sent->dtype},
+                                    {false, *source, received->data, received->count, received->dtype}},
+                                   false, nullptr);
   });
 }
 
@@ -162,10 +213,18 @@ void destroy(PyObject* self) {
 
 void define_quick(py::module_& module) {
   static PyMethodDef methods[] = {
-      defined<all_reduce, 2>("all_reduce"), defined<broadcast, 2>("broadcast"),
-      defined<all_gather, 2>("all_gather"), defined<reduce_scatter, 3>("reduce_scatter"),
-      defined<all_to_all, 2>("all_to_all"), {"barrier", &barrier, METH_NOARGS, nullptr},
-      defined<message<true>, 2>("send"),    defined<message<false>, 2>("recv"),
+      defined<all_reduce, 2>("all_reduce"),
+      defined<reduce, 3>("reduce"),
+      defined<broadcast, 2>("broadcast"),
+      defined<all_gather, 2>("all_gather"),
+      defined<reduce_scatter, 3>("reduce_scatter"),
+      defined<all_to_all, 2>("all_to_all"),
+      defined<gather, 3>("gather"),
+      defined<scatter, 3>("scatter"),
+      {"barrier", &barrier, METH_NOARGS, nullptr},
+      defined<message<true>, 2>("send"),
+      defined<message<false>, 2>("recv"),
+      defined<sendrecv, 4>("sendrecv"),
       {nullptr, nullptr, 0, nullptr},
   };
   static PyType_Slot slots[] = {

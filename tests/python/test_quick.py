@@ -66,12 +66,21 @@ def test_what_is_asked_may_need_the_long_way_too(quick: Any) -> None:
     x, y = np.ones(4), np.ones(4)
     for op in ("premul_sum", rt.premul_sum(2), "nonsense", None):
         assert not quick.all_reduce(x, op)
+        assert not quick.reduce(x, 0, op)
     for root in (1, -1, np.int64(0), None, 2**70):
         assert not quick.broadcast(x, root)
+        assert not quick.reduce(x, root, "sum")
+        assert not quick.gather(y, x, root)
+        assert not quick.scatter(y, x, root)
+        assert not quick.sendrecv(x, y, root, 0)
     for out in (x, x[:2], y.astype(np.float32), y[:3]):
         assert not quick.all_gather(out, x)
         assert not quick.reduce_scatter(out, x, "sum")
         assert not quick.all_to_all(out, x)
+        assert not quick.gather(out, x, 0)
+        assert not quick.scatter(out, x, 0)
+    for recv in (x, x[:2], y.astype(np.float32)):
+        assert not quick.sendrecv(x, recv, 0, 0)
     assert quick.all_gather(y, x)
     assert quick.reduce_scatter(y, x, "sum")
     assert quick.all_to_all(y, x)
@@ -94,12 +103,16 @@ def every_call(comm: rt.Communicator, x: Any, whole: Any, algorithm: str) -> lis
     def chosen(name: str) -> str:
         return comm.chosen(name, 8) if algorithm else "auto"
 
-    total, part, gathered, turned = x.copy(), x.copy(), whole.copy(), whole.copy()
+    total, part, reduced, own = (x.copy() for _ in range(4))
+    gathered, turned, collected = (whole.copy() for _ in range(3))
     comm.all_reduce(total, algorithm=chosen("all_reduce"))
     comm.broadcast(part, 1, algorithm=chosen("broadcast"))
+    comm.reduce(reduced, 1, "max", algorithm=chosen("reduce"))
+    comm.gather(collected, x, 1, algorithm=chosen("gather"))
+    comm.scatter(own, whole, 1, algorithm=chosen("scatter"))
     comm.all_gather(gathered, x, algorithm=chosen("all_gather"))
     comm.all_to_all(turned, whole, algorithm=chosen("all_to_all"))
-    results = [total, part.copy(), gathered, turned]
+    results = [total, part.copy(), reduced, own, gathered, turned, collected]
     comm.reduce_scatter(part, whole, algorithm=chosen("reduce_scatter"))
     comm.barrier(algorithm=chosen("barrier"))
     return [*results, part]

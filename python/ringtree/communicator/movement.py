@@ -215,6 +215,8 @@ class Movement(Caller):
         Raises:
             RingtreeError: as all_reduce; Mismatch also where roots differ.
         """
+        if not async_op and algorithm == "auto" and self._quick.gather(out, x, root):
+            return None
         root = self._peer("gather", "root", root)
         if algorithm != "auto":
             self._check_algorithm("gather", algorithm)
@@ -257,6 +259,8 @@ class Movement(Caller):
         Raises:
             RingtreeError: as all_reduce; Mismatch also where roots differ.
         """
+        if not async_op and algorithm == "auto" and self._quick.scatter(out, x, root):
+            return None
         root = self._peer("scatter", "root", root)
         if algorithm != "auto":
             self._check_algorithm("scatter", algorithm)

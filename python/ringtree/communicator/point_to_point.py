@@ -61,6 +61,8 @@ class PointToPoint(Caller):
         Raises:
             RingtreeError: as send.
         """
+        if not async_op and self._quick.sendrecv(send, recv, to, source):
+            return None
         receiver, sender = self._peer("sendrecv", "to", to), self._peer("sendrecv", "source", source)
         leaving, arriving = self._input("sendrecv", "send", send), self._output("sendrecv", "recv", recv)
         self._check_same_dtype("sendrecv", leaving, arriving, ("send", "recv"))

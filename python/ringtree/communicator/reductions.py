@@ -89,6 +89,13 @@ class Reductions(Caller):
         Raises:
             RingtreeError: as all_reduce; Mismatch also where roots differ.
         """
+        if (
+            not async_op
+            and algorithm == "auto"
+            and (out is None or root != self._rank)
+            and self._quick.reduce(x, root, op)
+        ):
+            return None
         code, factor = self._op("reduce", op)
         root = self._peer("reduce", "root", root)
         if algorithm != "auto":
