@@ -25,7 +25,7 @@ struct all_gather_one_shot {
       post(team, window, own);
       for (int peer = 0; peer < links.world(); ++peer) {
         const auto [peer_begin, peer_size] = chunks.piece(peer, round, piece);
-        if (peer != rank) fetch(team, window, peer, out.part(peer_begin, peer_size));
+        if (peer != rank) fetch(team, window, peer, out.part(peer_begin, peer_size), Store::streamed);
       }
       team.copy(out.data() + begin, own.data(), size);
       window.done(team);

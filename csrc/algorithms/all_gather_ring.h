@@ -37,8 +37,8 @@ struct all_gather_ring {
       push(team, next, own);
       team.copy(part(rank).data(), own.data(), size);
       for (int step = 1; step < world - 1; ++step)
-        forward(team, prev, next, part(ring_gather_chunk(rank, world, step)));
-      pull(team, prev, part(ring_gather_chunk(rank, world, world - 1)));
+        forward(team, prev, next, part(ring_gather_chunk(rank, world, step)), Store::streamed);
+      pull(team, prev, part(ring_gather_chunk(rank, world, world - 1)), Store::streamed);
     }
   }
 };

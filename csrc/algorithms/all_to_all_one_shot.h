@@ -38,7 +38,7 @@ struct all_to_all_one_shot {
         const T* shown =
             peer == rank ? in.data() + in_chunks.piece(rank, round, piece).begin
                          : reinterpret_cast<const T*>(window.view(team, peer, turn_bytes)) + rank * stride;
-        team.copy(out.data() + begin, shown, size);
+        team.stream(out.data() + begin, shown, size);
       }
       window.done(team);
     }

@@ -39,7 +39,7 @@ struct all_to_all_pairwise {
         }
         if (round < received.rounds(piece)) {
           const auto [begin, size] = received.piece(0, round, piece);
-          pull(team, links.from(from), out.part(incoming.begin + begin, size));
+          pull(team, links.from(from), out.part(incoming.begin + begin, size), Store::streamed);
         }
       }
     }

@@ -27,9 +27,9 @@ struct broadcast_ring {
       if (rank == root)
         push(team, links.to(neighbours.next), Span<const T>(now));
       else if (neighbours.next == root)
-        pull(team, links.from(neighbours.prev), now);
+        pull(team, links.from(neighbours.prev), now, Store::streamed);
       else
-        forward(team, links.from(neighbours.prev), links.to(neighbours.next), now);
+        forward(team, links.from(neighbours.prev), links.to(neighbours.next), now, Store::streamed);
     }
   }
 };

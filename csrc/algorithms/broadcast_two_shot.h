@@ -45,7 +45,7 @@ struct broadcast_two_shot {
 
       post(team, window, Span<const T>(mine));
       for (int peer = 0; peer < world; ++peer)
-        if (peer != rank && rank != root) fetch(team, window, peer, part(peer));
+        if (peer != rank && rank != root) fetch(team, window, peer, part(peer), Store::streamed);
       window.done(team);
     }
   }

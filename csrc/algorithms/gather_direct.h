@@ -28,7 +28,7 @@ struct gather_direct {
       team.copy(out.data() + begin, own.data(), size);
       for (int peer = 0; peer < links.world(); ++peer) {
         const auto [peer_begin, peer_size] = chunks.piece(peer, round, piece);
-        if (peer != root) pull(team, links.from(peer), out.part(peer_begin, peer_size));
+        if (peer != root) pull(team, links.from(peer), out.part(peer_begin, peer_size), Store::streamed);
       }
     }
   }

@@ -9,7 +9,7 @@ namespace ringtree {
 
 struct reduce_one_shot {
   static constexpr Cost cost(const Priced& call) {
-    const double rounds = rounds_of(call.bytes, call.piece_bytes * call.world);
+    const double rounds = rounds_of(call.bytes, call.piece_bytes);
     return {rounds, call.bytes, (call.world + 3) * call.bytes};
   }
 
@@ -17,7 +17,7 @@ struct reduce_one_shot {
   RT_HD static void run(Team& team, Links& links, Span<const T> in, Span<T> out, int root, const Op& op) {
     auto window = links.window();
     const Chunks whole = Chunks::split(in.size(), 1);
-    const std::size_t piece = window.template elements<T>();
+    const std::size_t piece = window.template elements_each<T>();
 
     for (std::size_t round = 0; round < whole.rounds(piece); ++round) {
       const auto [begin, size] = whole.piece(0, round, piece);

@@ -22,7 +22,7 @@ struct scatter_direct {
       const auto [begin, size] = chunks.piece(rank, round, piece);
       const Span<T> own = out.part(begin - chunks.chunk(rank).begin, size);
       if (rank != root) {
-        pull(team, links.from(root), own);
+        pull(team, links.from(root), own, Store::streamed);
         continue;
       }
       for (int peer = 0; peer < links.world(); ++peer) {

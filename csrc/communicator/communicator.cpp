@@ -260,7 +260,7 @@ void Communicator::execute(Prepared& call) {
   if (world_ == 1) return copy_alone(call);
 
   patience_->begin(concern);
-  Solo team(*patience_, segment_->doorbells(), rank_, world_, spins_);
+  Solo team(*patience_, segment_->doorbells(), rank_, world_, spins_, call.task.out_count * call.unit());
   const LinkState state{sent_.data(), received_.data(), &window_, sources_.data(), scratch_.data()};
   Links links(segment_->links(), segment_->layout(), state, digest_of(header), rank_);
   const HostEntry& algorithm = catalogue()[header.algorithm];
@@ -276,11 +276,8 @@ void Communicator::execute(Prepared& call) {
 /// In a world of one every collective is a copy.
 void Communicator::copy_alone(const Prepared& call) {
   const Task& task = call.task;
-  const auto collective = static_cast<Collective>(call.header.collective);
-  if (collective == Collective::broadcast || task.in == task.out) return;
-  const bool computes = collective == Collective::all_reduce || collective == Collective::reduce ||
-                        collective == Collective::reduce_scatter;
-  if (task.in_count != 0) std::memcpy(task.out, task.in, task.in_count * (computes ? task.width : 1));
+  if (static_cast<Collective>(call.header.collective) == Collective::broadcast || task.in == task.out) return;
+  if (task.in_count != 0) std::memcpy(task.out, task.in, task.in_count * call.unit());
 }
 
 /// premul_sum is a sum of scaled contributions.

@@ -71,6 +71,14 @@ class Communicator {
     ReduceOp op;
     double factor;
     std::vector<std::size_t> in_offsets, out_offsets;  ///< what the task's uneven chunks borrow
+
+    /// Bytes of what the task counts.
+    std::size_t unit() const {
+      const auto collective = static_cast<Collective>(header.collective);
+      const bool computes = collective == Collective::all_reduce || collective == Collective::reduce ||
+                            collective == Collective::reduce_scatter;
+      return computes ? task.width : 1;
+    }
   };
   struct Queued {
     Prepared call;

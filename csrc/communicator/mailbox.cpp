@@ -4,6 +4,7 @@
 #include <span>
 
 #include "communicator/fault.h"
+#include "core/stream.h"
 
 namespace ringtree {
 namespace {
@@ -190,7 +191,10 @@ bool Mailbox::move_piece(Lane& lane, const Letter& letter, std::size_t offset, s
       return false;
     }
     const Claim arrived = from.arrival(team, bytes);
-    team.copy(letter.data + offset, arrived.data, bytes);
+    if (bytes_of(letter) >= kStreamBytes)
+      stream_copy(letter.data + offset, arrived.data, bytes);
+    else
+      team.copy(letter.data + offset, arrived.data, bytes);
     from.release(team, arrived);
   }
   return true;

@@ -8,6 +8,7 @@
 //   signal_all(word, v)     the same towards every rank
 //   disagree(peer, ...)     `peer` sent something that belongs to another call
 //   copy, combine           the work on elements
+//   stream                  a copy to where this call will not look again
 #pragma once
 
 #include <cstddef>
@@ -17,6 +18,7 @@
 #include "core/doorbell.h"
 #include "core/platform.h"
 #include "core/span.h"
+#include "core/stream.h"
 
 #ifdef __CUDACC__
 #define RT_DEVICE __device__
@@ -42,9 +44,15 @@ class Waiter {
 
 class Solo {
  public:
-  /// `doorbells` is the array of all ranks' doorbells; `spins` how often to look before resting.
-  Solo(Waiter& waiter, Doorbell* doorbells, int rank, int world, int spins)
-      : waiter_(&waiter), doorbells_(doorbells), rank_(rank), world_(world), spins_(spins) {}
+  /// `doorbells` is the array of all ranks' doorbells; `spins` how often to look before resting. `bytes` is
+  /// what the whole call writes for this rank's user.
+  Solo(Waiter& waiter, Doorbell* doorbells, int rank, int world, int spins, std::size_t bytes = 0)
+      : waiter_(&waiter),
+        doorbells_(doorbells),
+        rank_(rank),
+        world_(world),
+        spins_(spins),
+        bypasses_caches_(bytes >= kStreamBytes) {}
 
   bool leads() const { return true; }
   void sync() {}
@@ -80,6 +88,14 @@ class Solo {
     if (destination != source && count != 0) std::memcpy(destination, source, count * sizeof(T));
   }
 
+  template <class T>
+  void stream(T* destination, const T* source, std::size_t count) {
+    if (bypasses_caches_)
+      stream_copy(destination, source, count * sizeof(T));
+    else
+      copy(destination, source, count);
+  }
+
   /// destination = sources[0] op sources[1] op ..., in this order.
   template <class T, class Op>
   void combine(T* destination, const void* const* sources, int n_sources, std::size_t count, const Op& op) {
@@ -102,6 +118,7 @@ class Solo {
   int rank_;
   int world_;
   int spins_;
+  bool bypasses_caches_;
 };
 
 #ifdef __CUDACC__
@@ -146,6 +163,11 @@ class Block {
   template <class T>
   RT_DEVICE void copy(T* destination, const T* source, std::size_t count) {
     for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) destination[i] = source[i];
+  }
+
+  template <class T>
+  RT_DEVICE void stream(T* destination, const T* source, std::size_t count) {
+    copy(destination, source, count);
   }
 
   template <class T, class Op>

@@ -14,6 +14,18 @@ namespace ringtree {
 /// rank must end with the same bits.
 enum class Arrival { left, right };
 
+/// How what arrives is written: streamed past the caches if this call will not look at it again, and if it
+/// had no reason to read those addresses before, as an in-place reduction has.
+enum class Store { cached, streamed };
+
+template <class Team, class T>
+RT_HD void store(Team& team, T* destination, const std::byte* arrived, std::size_t count, Store how) {
+  if (how == Store::streamed)
+    team.stream(destination, reinterpret_cast<const T*>(arrived), count);
+  else
+    team.copy(destination, reinterpret_cast<const T*>(arrived), count);
+}
+
 /// Sends `piece`.
 template <class Team, class T>
 RT_HD void push(Team& team, Sender to, Span<const T> piece) {
@@ -24,9 +36,9 @@ RT_HD void push(Team& team, Sender to, Span<const T> piece) {
 
 /// Receives `piece`.
 template <class Team, class T>
-RT_HD void pull(Team& team, Receiver from, Span<T> piece) {
+RT_HD void pull(Team& team, Receiver from, Span<T> piece, Store how = Store::cached) {
   const Claim arrived = from.arrival(team, piece.size_bytes());
-  team.copy(piece.data(), reinterpret_cast<const T*>(arrived.data), piece.size());
+  store(team, piece.data(), arrived.data, piece.size(), how);
   from.release(team, arrived);
 }
 
@@ -54,12 +66,12 @@ RT_HD void relay(Team& team, Receiver from, Sender to, Span<const T> local, cons
 
 /// Keeps what arrives and passes it on.
 template <class Team, class T>
-RT_HD void forward(Team& team, Receiver from, Sender to, Span<T> piece) {
+RT_HD void forward(Team& team, Receiver from, Sender to, Span<T> piece, Store how = Store::cached) {
   const Claim arrived = from.arrival(team, piece.size_bytes());
   const Claim slot = to.claim(team, piece.size_bytes());
   team.copy(reinterpret_cast<T*>(slot.data), reinterpret_cast<const T*>(arrived.data), piece.size());
   to.publish(team, slot, piece.size_bytes());
-  team.copy(piece.data(), reinterpret_cast<const T*>(arrived.data), piece.size());
+  store(team, piece.data(), arrived.data, piece.size(), how);
   from.release(team, arrived);
 }
 
@@ -73,9 +85,9 @@ RT_HD void post(Team& team, Window& window, Span<const T> piece) {
 
 /// Reads what `peer` shows.
 template <class Team, class T>
-RT_HD void fetch(Team& team, Window& window, int peer, Span<T> piece) {
+RT_HD void fetch(Team& team, Window& window, int peer, Span<T> piece, Store how = Store::cached) {
   const std::byte* shown = window.view(team, peer, piece.size_bytes());
-  team.copy(piece.data(), reinterpret_cast<const T*>(shown), piece.size());
+  store(team, piece.data(), shown, piece.size(), how);
 }
 
 }  // namespace ringtree

@@ -30,8 +30,8 @@ struct LinkLayout {
                              kib;
     const std::size_t ranks = static_cast<std::size_t>(world);
     const std::size_t each = 256 * kib / ranks / kCacheLine * kCacheLine;  // a peer's share of a window slot
-    return {
-        world, {kSlots, lane}, {kSlots, lane / 4}, {kSlots, (each < kCacheLine ? kCacheLine : each) * ranks}};
+    const std::size_t mail = world <= 4 ? lane : lane / 4;  // a quarter of the room, for 0.7 of the bandwidth
+    return {world, {kSlots, lane}, {kSlots, mail}, {kSlots, (each < kCacheLine ? kCacheLine : each) * ranks}};
   }
 
   RT_HD constexpr std::size_t consumed_offset() const { return 0; }
