@@ -165,6 +165,15 @@ Result sendrecv(Communicator& self, Address in, std::size_t in_count, int to, Ad
                   async, keep);
 }
 
+std::vector<py::bytes> exchange_with(Communicator& self, const std::vector<int>& members,
+                                     const std::string& own) {
+  const std::vector<std::string> all = [&] {
+    const py::gil_scoped_release unlocked;
+    return self.exchange_with(members, own);
+  }();
+  return {all.begin(), all.end()};
+}
+
 Holder make(const std::string& transport, int rank, int world, double timeout, const py::function& exchange) {
   const auto translated = [&exchange](const std::string& own) {
     const py::gil_scoped_acquire gil;
@@ -220,6 +229,8 @@ void define_communicator(py::module_& module) {
            arg("source"), arg("dtype"), arg("async_op"), arg("keep"))
       .def("chosen", &Communicator::chosen, arg("collective"), arg("nbytes"))
       .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))
+      .def("survivors", &Communicator::survivors, Unlocked())
+      .def("exchange_with", &exchange_with, arg("members"), arg("own"))
       .def("abort", &Communicator::abort, arg("reason"), Unlocked())
       .def("close", &Communicator::close, Unlocked());
 }

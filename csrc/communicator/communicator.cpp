@@ -69,6 +69,7 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       liveness_(std::make_unique<Liveness>(*segment_, rank)),
       patience_(std::make_unique<Patience>(*segment_, *liveness_, rank, timeout_seconds)),
       mailbox_(std::make_unique<Mailbox>(*segment_, *liveness_, rank, timeout_seconds)),
+      survivors_(*segment_, *liveness_, rank, timeout_seconds),
       choice_(segment_->layout(), is_oversubscribed(world)),
       sent_(static_cast<std::size_t>(world)),
       received_(static_cast<std::size_t>(world)),
@@ -83,6 +84,7 @@ std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std:
 
   std::unique_lock order(order_, std::try_to_lock);
   if (!async && order.owns_lock() && queue_.empty()) {
+    check_usable(request.name());  // it may have been closed meanwhile
     Prepared call = prepare(request);
     execute(call);
     return nullptr;
@@ -135,9 +137,27 @@ void Communicator::prefer(const std::string& collective,
 }
 
 void Communicator::abort(const std::string& reason) {
+  const std::shared_lock mapped(mapped_);
   check_usable("abort");
   raise_fault(*segment_, ErrorKind::Aborted, {rank_},
               "rank " + std::to_string(rank_) + " aborted the communicator: " + reason + ".");
+}
+
+std::vector<int> Communicator::survivors() {
+  const std::shared_lock mapped(mapped_);
+  check_usable("shrink");
+  if (!has_fault(*segment_))
+    raise_fault(*segment_, ErrorKind::Aborted, {rank_},
+                "rank " + std::to_string(rank_) + " gave the communicator up in shrink().");
+  if (!end_calls(true)) throw Interrupted();
+  return survivors_.agree();
+}
+
+std::vector<std::string> Communicator::exchange_with(const std::vector<int>& members,
+                                                     const std::string& own) {
+  const std::shared_lock mapped(mapped_);
+  check_usable("shrink");
+  return survivors_.exchange(members, own);
 }
 
 bool Communicator::is_inherited() const { return fork_generation_ != current_fork_generation(); }
@@ -146,16 +166,26 @@ void Communicator::close() {
   if (!leave(true)) throw Interrupted();
 }
 
-/// False: Ctrl-C ended the wait for what was queued.
+/// Gives back the memory and the descriptors too: a closed communicator may be referred to for long, by the
+/// traceback of an error for example. False: Ctrl-C ended the wait for what was queued.
 bool Communicator::leave(bool interruptible) {
   if (closed_.exchange(true)) return true;
   if (is_inherited()) return true;  // the threads and the seat belong to the parent
+  const bool finished = end_calls(interruptible);
+  const std::unique_lock mapped(mapped_);
+  AtomicRef(segment_->board(rank_).state).store(Board::left, release);
+  segment_->ring_everyone();
+  liveness_.reset();
+  memory_.reset();
+  return finished;
+}
+
+/// Returns when no thread of this rank is in a call. False: Ctrl-C ended the wait for what was queued.
+bool Communicator::end_calls(bool interruptible) {
   const bool finished = finish_queue(interruptible);
   if (worker_) worker_->join();
   worker_.reset();
   mailbox_->close();
-  AtomicRef(segment_->board(rank_).state).store(Board::left, release);
-  segment_->ring_everyone();
   return finished;
 }
 

@@ -9,6 +9,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "communicator/rendezvous.h"
 #include "communicator/request.h"
 #include "communicator/segment.h"
+#include "communicator/survivors.h"
 #include "communicator/work.h"
 #include "core/dtype.h"
 #include "core/op.h"
@@ -54,6 +56,11 @@ class Communicator {
 
   /// Ends every call that is under way on any rank with Aborted.
   void abort(const std::string& reason);
+
+  /// The ranks that are left, of which each must call it, to open another communicator by means of
+  /// exchange_with(). Ends what is under way on any rank. Again, if one of them died meanwhile.
+  std::vector<int> survivors();
+  std::vector<std::string> exchange_with(const std::vector<int>& members, const std::string& own);
 
   /// Finishes what is queued, then leaves. A peer that still needs this rank gets RankFailure.
   void close();
@@ -93,6 +100,7 @@ class Communicator {
   void confirm_everyone(const CallConcern& concern, Solo& team, std::uint64_t sequence);
   void work_through_queue();
   bool finish_queue(bool interruptible);
+  bool end_calls(bool interruptible);
   bool leave(bool interruptible);
 
   std::string transport_;
@@ -107,6 +115,7 @@ class Communicator {
   std::unique_ptr<Liveness> liveness_;
   std::unique_ptr<Patience> patience_;
   std::unique_ptr<Mailbox> mailbox_;
+  Survivors survivors_;
   Choice choice_;
 
   std::vector<LaneCursor> sent_, received_;
@@ -114,6 +123,8 @@ class Communicator {
   std::vector<const void*> sources_;
   std::vector<std::byte> scratch_, scaled_;
 
+  std::shared_mutex
+      mapped_;        ///< shared by those who use the segment beside the calls; leave() takes it alone
   std::mutex order_;  ///< guards what follows; held by whoever runs a call in its own thread
   std::uint64_t sequence_ = 0;
   std::deque<Queued> queue_;  ///< its front is what the worker runs

@@ -9,6 +9,15 @@
 
 namespace ringtree {
 
+bool has_ended(int pid) {
+  const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  if (descriptor < 0) return errno == ESRCH;
+  pollfd request{descriptor, POLLIN, 0};
+  const bool ended = poll(&request, 1, 0) > 0;
+  close(descriptor);
+  return ended;
+}
+
 Liveness::Liveness(Segment& segment, int rank) {
   for (int peer = 0; peer < segment.world(); ++peer) {
     const int pid = segment.board(peer).pid;

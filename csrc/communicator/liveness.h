@@ -7,6 +7,9 @@
 
 namespace ringtree {
 
+/// Whether there is no such process, or it has ended and waits to be reaped.
+bool has_ended(int pid);
+
 /// Holds a descriptor of each peer's process (pidfd), so a death is seen at once, also that of a zombie
 /// whose parent has not reaped it, and a reused process number is never mistaken for the peer.
 class Liveness {

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "communicator/fault.h"
+#include "communicator/request.h"
 #include "core/stream.h"
 
 namespace ringtree {
@@ -94,6 +95,7 @@ std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool
   call->letters_left = letters.size() - passed;
   {
     const std::lock_guard lock(mutex_);
+    check_open(letters[passed]);
     for (const Letter& letter : std::span(letters).subspan(passed)) {
       Lane& to = lane_of(letter);
       to.transfers.push_back({letter, ++to.letters, call, 0, Clock::now()});
@@ -101,34 +103,55 @@ std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool
         call->work = std::make_shared<Work>(
             "rank " + std::to_string(rank_) + ", " + describe(to.transfers.back()), std::move(keep));
     }
-    if (!blocking && !helper_) helper_ = std::make_unique<std::thread>([this] { help(); });
+    if (blocking)
+      ++waiting_;
+    else if (!helper_)
+      helper_ = std::make_unique<std::thread>([this] { help(); });
   }
   if (!blocking) {
     wanted_.notify_one();
     segment_->doorbells()[rank_].ring_if_awaited();  // the helper may be asleep over older letters
     return call->work;
   }
-  Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
-  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
-  const Watch watch(*this);
+  std::exception_ptr error;
   try {
-    for (bool finished = false; !finished;) {
-      wait_until_moved(team, patience, watch, call);
-      const std::lock_guard lock(mutex_);
-      finished = call->finished;
-    }
+    wait_for(call);
   } catch (...) {
-    fail_all(std::current_exception());
-    throw;
+    error = std::current_exception();
+    fail_all(error);
   }
+  {
+    const std::lock_guard lock(mutex_);
+    --waiting_;
+  }
+  ended_.notify_all();
+  if (error) std::rethrow_exception(error);
   call->work->wait();
   return nullptr;
 }
 
+void Mailbox::wait_for(const std::shared_ptr<Call>& call) {
+  Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
+  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  const Watch watch(*this);
+  for (bool finished = false; !finished;) {
+    wait_until_moved(team, patience, watch, call);
+    const std::lock_guard lock(mutex_);
+    finished = call->finished;
+  }
+}
+
+/// Under `mutex_`.
+void Mailbox::check_open(const Letter& letter) const {
+  if (closing_)
+    throw InvalidArgument(refusal(rank_, letter.outgoing ? "send" : "recv", "this communicator is closed"));
+}
+
 void Mailbox::close() {
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     closing_ = true;
+    ended_.wait(lock, [this] { return waiting_ == 0; });
   }
   wanted_.notify_all();
   if (helper_) helper_->join();
@@ -150,7 +173,7 @@ bool Mailbox::pass_at_once(const Letter& letter) {
     {
       const std::lock_guard lock(mutex_);
       Lane& lane = lane_of(letter);
-      if (!lane.transfers.empty() || has_fault(*segment_)) return false;
+      if (closing_ || !lane.transfers.empty() || has_fault(*segment_)) return false;
       if (can_move(lane, letter, acquire)) {
         if (!move_piece(lane, letter, 0, bytes, team)) return false;
         ++lane.letters;

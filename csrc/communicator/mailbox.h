@@ -44,7 +44,7 @@ class Mailbox {
   std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool blocking,
                                  std::shared_ptr<void> keep);
 
-  /// Waits until nothing is under way, then ends the helper thread.
+  /// Waits until nothing is under way, then ends the helper thread. What is asked of it later is refused.
   void close();
 
  private:
@@ -81,6 +81,8 @@ class Mailbox {
   const Transfer* oldest() const;
   void wait_until_moved(Solo& team, Patience& patience, const Watch& watch,
                         const std::shared_ptr<Call>& call);
+  void wait_for(const std::shared_ptr<Call>& call);
+  void check_open(const Letter& letter) const;
   void fail_all(const std::exception_ptr& error);
   void help();
   std::string describe(const Transfer& transfer) const;
@@ -95,7 +97,8 @@ class Mailbox {
   std::mutex mutex_;  ///< guards all below
   std::vector<Lane> outgoing_, incoming_;
   bool closing_ = false;
-  std::condition_variable wanted_;
+  int waiting_ = 0;  ///< threads in blocking calls
+  std::condition_variable wanted_, ended_;
   std::unique_ptr<std::thread> helper_;
 };
 

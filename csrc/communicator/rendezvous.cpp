@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "communicator/fault.h"
+#include "communicator/liveness.h"
 #include "communicator/patience.h"
 #include "communicator/segment.h"
 #include "core/errors.h"
@@ -16,19 +17,19 @@ namespace {
 
 /// What each rank says about itself, one field a line.
 struct Introduction {
-  std::string version, transport, world, reach;
+  std::string version, transport, world, reach, pid;
   std::string name;   ///< of the segment; from rank 0 alone
   std::string error;  ///< why rank 0 has none
 
   std::string text() const {
-    return version + "\n" + transport + "\n" + world + "\n" + reach + "\n" + name + "\n" + error;
+    return version + "\n" + transport + "\n" + world + "\n" + reach + "\n" + pid + "\n" + name + "\n" + error;
   }
 
   static Introduction parse(const std::string& text) {
     Introduction result;
     std::istringstream lines(text);
     for (std::string* field :
-         {&result.version, &result.transport, &result.world, &result.reach, &result.name})
+         {&result.version, &result.transport, &result.world, &result.reach, &result.pid, &result.name})
       std::getline(lines, *field);
     std::getline(lines, result.error, '\0');
     return result;
@@ -60,8 +61,8 @@ void compare(int own_rank, const std::vector<Introduction>& ranks, std::string I
                            {0, static_cast<int>(rank)});
 }
 
-/// Waits until all ranks have mapped the memory.
-void meet(Segment& segment, int rank, double timeout_seconds) {
+/// Waits until all ranks, whose processes are `pids`, have mapped the memory.
+void meet(Segment& segment, int rank, const std::vector<int>& pids, double timeout_seconds) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point started = Clock::now();
   Board& board = segment.board(rank);
@@ -79,10 +80,17 @@ void meet(Segment& segment, int rank, double timeout_seconds) {
     doorbell.retire();
     if (complete) return;
     if (interrupted()) throw Interrupted();
+    std::vector<int> missing, dead;
+    for (int peer = 0; peer < segment.world(); ++peer) {
+      if (AtomicRef(segment.board(peer).state).load(acquire) != Board::absent) continue;
+      missing.push_back(peer);
+      if (has_ended(pids[static_cast<std::size_t>(peer)])) dead.push_back(peer);
+    }
+    if (!dead.empty())
+      throw RankFailure("rank " + std::to_string(rank) + ", init: " + list_ranks(dead) +
+                            " died before the shared memory was mapped.",
+                        dead);
     if (std::chrono::duration<double>(Clock::now() - started).count() < timeout_seconds) continue;
-    std::vector<int> missing;
-    for (int peer = 0; peer < segment.world(); ++peer)
-      if (AtomicRef(segment.board(peer).state).load(acquire) == Board::absent) missing.push_back(peer);
     throw Timeout("rank " + std::to_string(rank) + ", init: " + list_ranks(missing) +
                       " did not map the shared memory within " + format_seconds(timeout_seconds) + ".",
                   missing);
@@ -103,7 +111,13 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
 
   const std::unique_ptr<Transport> transport = make_transport(transport_name);
   const std::size_t bytes = Segment::bytes(world);
-  Introduction own{RINGTREE_VERSION, transport_name, std::to_string(world), transport->reach(), "", ""};
+  Introduction own{RINGTREE_VERSION,
+                   transport_name,
+                   std::to_string(world),
+                   transport->reach(),
+                   std::to_string(getpid()),
+                   "",
+                   ""};
   std::unique_ptr<Memory> memory;
   if (rank == 0) {
     try {
@@ -132,7 +146,9 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
 
   if (rank != 0) memory = transport->open(ranks[0].name, bytes);
   Segment segment(memory->data(), world);
-  meet(segment, rank, timeout_seconds);
+  std::vector<int> pids;
+  for (const Introduction& peer : ranks) pids.push_back(std::stoi(peer.pid));
+  meet(segment, rank, pids, timeout_seconds);
   return memory;
 }
 

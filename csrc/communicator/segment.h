@@ -32,6 +32,7 @@ struct FaultRecord {
 struct alignas(kCacheLine) Hall {
   std::uint32_t attached;  ///< ranks that have mapped the segment
   FaultRecord fault;
+  std::array<std::uint64_t, 16> decisions;  ///< by round of shrink(): 1 + the rank whose proposal was taken
 };
 
 /// What one rank tells the others; written by it alone.
@@ -44,6 +45,10 @@ struct alignas(kCacheLine) Board {
   std::uint32_t state;
   std::int32_t pid;
   std::array<std::array<std::uint64_t, 4>, kRecords> records;  ///< the newest CallHeaders
+
+  std::uint64_t shrinking;                              ///< the round of shrink() it has come to
+  std::uint64_t offered;                                ///< the round for which its note is written
+  std::array<std::uint64_t, kMaxWorld / 64> survivors;  ///< what it proposes
 
   void enter(const CallHeader& call);
 

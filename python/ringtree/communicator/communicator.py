@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 from weakref import WeakSet, finalize
@@ -13,6 +14,7 @@ from ringtree._core import Work
 from ringtree.communicator.movement import Movement
 from ringtree.communicator.point_to_point import PointToPoint
 from ringtree.communicator.reductions import Reductions
+from ringtree.errors import RankFailure
 from ringtree.rendezvous import Exchange, through_parent
 from ringtree.tuning import Settings
 
@@ -34,7 +36,7 @@ class Communicator(Reductions, Movement, PointToPoint):
     def __init__(self, core: _core.Communicator, settings: Settings) -> None:
         super().__init__(core)
         self._settings = settings
-        self._groups: WeakSet[Communicator] = WeakSet()  # what split() has made of this
+        self._groups: WeakSet[Communicator] = WeakSet()  # what split() and shrink() have made of this
         finalize(self, core.close)  # when it is dropped, at the latest before the interpreter goes
 
     @property
@@ -105,6 +107,39 @@ class Communicator(Reductions, Movement, PointToPoint):
         )
         self._groups.add(group)
         return group
+
+    def shrink(self) -> "Communicator":
+        """Go on with the ranks that are left, in the same processes; every one of them must call it.
+
+        A rank is left unless its process has ended or it has closed this communicator. What is still under
+        way on this communicator ends with an error, and it is closed; nothing else is lost. Groups that were
+        split from it are as they were: close them, and split the new one.
+
+        Returns:
+            A communicator of the ranks that are left, in the order that they had, with the timeout and the
+            transport of this one.
+
+        Raises:
+            Timeout: ranks that are alive did not call it within `timeout` seconds; `.ranks` names them.
+            RankFailure: ranks died during many attempts.
+            InvalidArgument: the communicator is closed.
+        """
+        while True:
+            members = self._core.survivors()
+            try:
+                group = open_communicator(
+                    self.transport,
+                    members.index(self._rank),
+                    len(members),
+                    self.timeout,
+                    partial(self._core.exchange_with, members),
+                    self._settings,
+                )
+            except RankFailure:  # one of them died meanwhile: without it, then
+                continue
+            self._groups.add(group)
+            self._core.close()
+            return group
 
     def chosen(self, collective: str, nbytes: int) -> str:
         """The algorithm that "auto" takes where all shares are equal.
