@@ -112,7 +112,7 @@ bool requires_grad(PyObject* object) {
 }
 
 std::optional<PlainArray> from_dlpack(PyObject* object, const dlpack::ExchangeApi& api, bool writable) {
-  dlpack::Tensor tensor;
+  dlpack::Tensor tensor{};
   if (api.view(object, &tensor) != 0) {
     PyErr_Clear();
     return std::nullopt;
@@ -120,7 +120,9 @@ std::optional<PlainArray> from_dlpack(PyObject* object, const dlpack::ExchangeAp
   const std::optional<DType> dtype = dtype_of(tensor);
   const std::optional<std::size_t> count = contiguous_count(tensor);
   if (!dtype || !count || tensor.device_type != dlpack::kCpu) return std::nullopt;
-  if ((tensor.data == nullptr && *count != 0) || (writable && requires_grad(object))) return std::nullopt;
+  if (writable && requires_grad(object)) return std::nullopt;
+  if (tensor.data == nullptr)
+    return *count == 0 ? std::optional(PlainArray{nullptr, 0, *dtype}) : std::nullopt;
   return PlainArray{static_cast<std::byte*>(tensor.data) + tensor.byte_offset, *count, *dtype};
 }
 

@@ -183,7 +183,7 @@ PyObject* counted(PyObject* self, PyObject* const* arguments, Py_ssize_t count) 
 
 template <Method kMethod, Py_ssize_t kArguments>
 PyMethodDef defined(const char* name) {
-  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&counted<kMethod, kArguments>)),
+  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&counted<kMethod, kArguments>)),
           METH_FASTCALL, nullptr};
 }
 

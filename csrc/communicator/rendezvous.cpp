@@ -146,8 +146,9 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
 
   if (rank != 0) memory = transport->open(ranks[0].name, bytes);
   Segment segment(memory->data(), world);
-  std::vector<int> pids;
-  for (const Introduction& peer : ranks) pids.push_back(std::stoi(peer.pid));
+  std::vector<int> pids(ranks.size());
+  std::transform(ranks.begin(), ranks.end(), pids.begin(),
+                 [](const Introduction& peer) { return std::stoi(peer.pid); });
   meet(segment, rank, pids, timeout_seconds);
   return memory;
 }
