@@ -24,7 +24,7 @@ CPP_TEST_SOURCES := $(shell find tests/cpp -name '*.h' -o -name '*.cpp')
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup system build test test-cpp test-python lint check-format ruff mypy layering tidy format \
-        cuda sanitize tsan asan bench wheel clean
+        cuda sanitize tsan asan soak bench wheel clean
 
 help:  ## print this
 	@echo 'ringtree: collective communication for Python and PyTorch'
@@ -106,6 +106,11 @@ tsan asan: system $(READY)
 	test -e build/$@/build.ninja || cmake --preset $@
 	cmake --build --preset $@
 	$(WITHOUT_ASLR) ctest --preset $@
+
+SOAK_SECONDS ?= 3600
+
+soak: build  ## an hour of random calls, delays and kills (SOAK_SECONDS=600 for ten minutes)
+	PYTHONPATH=tests python tests/soak.py $(SOAK_SECONDS)
 
 bench: build  ## the suite on 2 ranks against Gloo and MPI, then the digits example
 	mkdir -p build/bench
