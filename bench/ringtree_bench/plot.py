@@ -54,6 +54,13 @@ def draw(run: Document, path: Path) -> None:
         figure.savefig(path, dpi=150)
 
 
+def looks_of(contender: str) -> tuple[str, str]:
+    """Colour and marker of a peer, or of ringtree's own choice."""
+    if contender == "ringtree":
+        return _OUR_COLOURS[0], _MARKERS[0]
+    return _PEER_LOOKS.get(contender, _OTHER_PEER)
+
+
 def _timed(rows: list[Document]) -> Iterator[Document]:
     return (row for row in rows if row["ringtree"])
 
@@ -65,7 +72,7 @@ def _operation(row: Document) -> str:
 def _lines(rows: list[Document]) -> Iterator[tuple[str, str, str, list[tuple[Document, Document]]]]:
     """Label, colour, marker and (row, timing) pairs of every line: peers first, ringtree above them."""
     for peer in rows[0]["peers"]:
-        colour, marker = _PEER_LOOKS.get(peer, _OTHER_PEER)
+        colour, marker = looks_of(peer)
         by_size = {row["size"]: (row, row["peers"][peer]) for row in rows if row["peers"][peer]}
         if by_size:
             yield peer, colour, marker, list(by_size.values())

@@ -16,6 +16,7 @@ from ringtree.tuning import read_tuning, tuning_path
 # Loaded when called, because the suite has dependencies of its own.
 _LATER = {
     "bench": ("ringtree_bench.command", "Measure the collectives, beside Gloo's and MPI's."),
+    "growth": ("ringtree_bench.growth", "Draw how time grows with the number of ranks."),
     "tune": ("ringtree_bench.tune", "Find this machine's quickest algorithms and write them down."),
 }
 
