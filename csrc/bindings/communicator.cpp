@@ -229,6 +229,7 @@ void define_communicator(py::module_& module) {
            arg("source"), arg("dtype"), arg("async_op"), arg("keep"))
       .def("chosen", &Communicator::chosen, arg("collective"), arg("nbytes"))
       .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))
+      .def("inject", &Communicator::inject, arg("faults"))
       .def("survivors", &Communicator::survivors, Unlocked())
       .def("exchange_with", &exchange_with, arg("members"), arg("own"))
       .def("abort", &Communicator::abort, arg("reason"), Unlocked())

@@ -54,6 +54,14 @@ std::size_t priced_bytes(const Request& request, int world) {
   }
 }
 
+/// What a call returns that was never made.
+std::shared_ptr<Work> left_out(bool async) {
+  if (!async) return nullptr;
+  auto work = std::make_shared<Work>("", nullptr);
+  work->finish(nullptr);
+  return work;
+}
+
 }  // namespace
 
 Communicator::Communicator(const std::string& transport, int rank, int world, double timeout_seconds,
@@ -81,6 +89,7 @@ Communicator::~Communicator() { leave(false); }
 std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std::shared_ptr<void> keep) {
   check_usable(request.name());
   check(request, rank_, world_);
+  if (injection_ && injection_->strikes(request.name())) return left_out(async);
 
   std::unique_lock order(order_, std::try_to_lock);
   if (!async && order.owns_lock() && queue_.empty()) {
@@ -119,7 +128,14 @@ std::shared_ptr<Work> Communicator::exchange(const std::vector<Letter>& letters,
                                     "the peer must be another rank of this world of " +
                                         std::to_string(world_) + ", not " + std::to_string(letter.peer)));
   }
+  if (injection_)
+    for (const Letter& letter : letters)
+      if (injection_->strikes(letter.outgoing ? "send" : "recv")) return left_out(async);
   return mailbox_->exchange(letters, !async, std::move(keep));
+}
+
+void Communicator::inject(const std::string& faults) {
+  injection_ = std::make_unique<Injection>(faults, rank_, world_);
 }
 
 std::string Communicator::chosen(const std::string& collective, std::size_t bytes) const {

@@ -17,6 +17,7 @@
 #include "communicator/call.h"
 #include "communicator/choice.h"
 #include "communicator/host_entry.h"
+#include "communicator/injection.h"
 #include "communicator/liveness.h"
 #include "communicator/mailbox.h"
 #include "communicator/patience.h"
@@ -49,6 +50,9 @@ class Communicator {
   std::shared_ptr<Work> run(const Request& request, bool async, std::shared_ptr<void> keep);
 
   std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool async, std::shared_ptr<void> keep);
+
+  /// From now on faults strike, as csrc/communicator/injection.h says. Not for groups that are split off.
+  void inject(const std::string& faults);
 
   /// What "auto" takes for even shares.
   std::string chosen(const std::string& collective, std::size_t bytes) const;
@@ -117,6 +121,7 @@ class Communicator {
   std::unique_ptr<Mailbox> mailbox_;
   Survivors survivors_;
   Choice choice_;
+  std::unique_ptr<Injection> injection_;  ///< nothing, but in tests of programs
 
   std::vector<LaneCursor> sent_, received_;
   WindowCursor window_{};

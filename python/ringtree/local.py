@@ -54,6 +54,7 @@ class _LocalWorld:
     def __init__(self, size: int, timeout: float, transport: str) -> None:
         self._size, self._timeout, self._transport = size, timeout, transport
         self._settings = read_settings()
+        self._faults = os.environ.get("RINGTREE_FAULT", "")
         self._meeting = threading.Barrier(size)
         self._payloads = [b""] * size
         self._comms: list[Communicator] = []
@@ -108,7 +109,9 @@ class _LocalWorld:
                 raise Aborted(f"rank {rank}, init: another rank failed on its way here") from None
             return self._payloads
 
-        comm = open_communicator(self._transport, rank, self._size, self._timeout, exchange, self._settings)
+        comm = open_communicator(
+            self._transport, rank, self._size, self._timeout, exchange, self._settings, self._faults
+        )
         with self._lock:
             self._comms.append(comm)
             too_late = self._failure is not None

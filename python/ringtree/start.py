@@ -35,7 +35,8 @@ def init(
     if transport == "auto":
         transport = "shm" if launch.world > 1 else "threads"
     settings = read_settings() if launch.rank == 0 else Settings()
-    return open_communicator(transport, launch.rank, launch.world, seconds, exchange, settings)
+    faults = os.environ.get("RINGTREE_FAULT", "")
+    return open_communicator(transport, launch.rank, launch.world, seconds, exchange, settings, faults)
 
 
 def exchange_of(

@@ -191,7 +191,13 @@ class Communicator(Reductions, Movement, PointToPoint):
 
 
 def open_communicator(
-    transport: str, rank: int, world: int, timeout: float, exchange: Exchange, settings: Settings
+    transport: str,
+    rank: int,
+    world: int,
+    timeout: float,
+    exchange: Exchange,
+    settings: Settings,
+    faults: str = "",
 ) -> Communicator:
     """Meet the other ranks; a collective.
 
@@ -202,6 +208,7 @@ def open_communicator(
         timeout: seconds that bound every wait, this one too.
         exchange: the rendezvous, used once.
         settings: those of rank 0 hold for all; others may pass anything.
+        faults: what strikes on purpose, as in RINGTREE_FAULT.
 
     Raises:
         InvalidArgument: an argument, or something in rank 0's settings, is wrong.
@@ -221,6 +228,8 @@ def open_communicator(
     core = _core.Communicator(transport, rank, world, timeout, exchange_with_settings)
     for collective, preferred in rules:
         core.prefer(collective, preferred)
+    if faults:
+        core.inject(faults)
     return Communicator(core, shared)
 
 
