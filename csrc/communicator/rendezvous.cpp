@@ -126,7 +126,7 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
       own.error = error.what();
     }
   }
-  const Name forgotten_in_the_end(*transport, own.name);
+  const Name forgotten_if_nobody_comes(*transport, own.name);
 
   std::vector<Introduction> ranks;
   for (const std::string& text : exchange(own.text())) ranks.push_back(Introduction::parse(text));
@@ -144,6 +144,7 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
   if (!ranks[0].error.empty())
     throw TransportError("rank " + std::to_string(rank) + ", init: on rank 0 " + ranks[0].error, {0});
 
+  const Name forgotten_in_the_end(*transport, ranks[0].name);  // by every rank: rank 0 may die meanwhile
   if (rank != 0) memory = transport->open(ranks[0].name, bytes);
   Segment segment(memory->data(), world);
   std::vector<int> pids(ranks.size());
