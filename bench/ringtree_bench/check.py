@@ -148,7 +148,12 @@ def _count_equal(got: Array, want: Array, tolerance: float) -> int:
 
 def spoil(out: Array) -> None:
     """Fill an output with what no input holds, so that a call that writes nothing is found out."""
-    out.view(np.uint8).fill(0 if out.dtype == np.bool_ else 0xFF)  # 0xFF..: NaN, or -1, or 255
+    out.view(np.uint8).fill(spoil_byte(out.dtype))
+
+
+def spoil_byte(dtype: np.dtype[Any]) -> int:
+    """A byte of which a type's spoilt elements consist: NaN, or -1, or 255; bool has no such value."""
+    return 0 if dtype == np.bool_ else 0xFF
 
 
 @cache

@@ -17,6 +17,7 @@ from ringtree_bench.collectives import COLLECTIVES
 from ringtree_bench.measure import Budget
 from ringtree_bench.mixes import MIXES, cases_of_mix
 from ringtree_bench.rivals import PEERS
+from ringtree_bench.rivals.environment import FOLDER_VARIABLE, parse_against
 from ringtree_bench.run import Run
 from ringtree_bench.sizes import format_size, parse_sizes
 from ringtree_bench.start import explained_once, opened_world
@@ -30,6 +31,7 @@ Examples:
   mpirun -n 4 ringtree bench --collective all --sizes 1K:16M:4 --json run.json --plot run.png
   mpirun -n 2 ringtree bench --algorithm all --peers mpi
   ringtree bench -n 2 --peers gloo
+  ringtree bench -n 2 --against impi-rt=~/venvs/impi
 """
 
 
@@ -73,6 +75,12 @@ Examples:
     help=f"Who is measured beside ringtree: {', '.join(PEERS)}.",
 )
 @click.option(
+    "--against",
+    metavar="NAME=VENV,...",
+    help="MPIs of other virtual environments, started by their own mpirun, measured in turn with the rest; "
+    f"NAME alone lies in ${FOLDER_VARIABLE}.",
+)
+@click.option(
     "--mix",
     type=click.Choice(list(MIXES)),
     help="Instead of sizes: a training step's gradient buckets of ResNet-50 and GPT-2 small.",
@@ -105,8 +113,8 @@ Examples:
     help="Start this many ranks here, without mpirun (and so without MPI as a peer).",
 )
 def bench(
-    collective: str, sizes: str, dtype: str, op: str, algorithm: str, peers: str, mix: str | None,
-    seconds: float, iterations: int | None, seed: int | None,
+    collective: str, sizes: str, dtype: str, op: str, algorithm: str, peers: str, against: str | None,
+    mix: str | None, seconds: float, iterations: int | None, seed: int | None,
     json_path: Path | None, plot_path: Path | None, ranks: int | None,
 ) -> None:  # fmt: skip
     """Time ringtree beside Gloo and MPI, check every result, and print nccl-tests' table.
@@ -116,13 +124,16 @@ def bench(
     """
     with opened_world(ranks) as world:
         with explained_once(world):
-            cases = chosen_cases(collective, sizes, dtype, op, mix, world.size)
+            environments = parse_against(against, os.environ) if against else []
+            cases = chosen_cases(collective, sizes, dtype, op, mix, world.size, 1 + len(environments))
             algorithms = chosen_algorithms(algorithm, cases)
             peer_names = listed(peers, list(PEERS), "peer") if peers != "none" else []
+            require_new_names(peer_names, [environment.name for environment in environments])
             if plot_path:
                 require_plotting(plot_path)
             require_folders(json_path, plot_path)
-        run = Run(world, cases, peer_names, world.agree(secrets.randbits(48) if seed is None else seed))
+        seed = world.agree(secrets.randbits(48) if seed is None else seed)
+        run = Run(world, cases, peer_names, seed, environments)
         rows = run.measure(algorithms, Budget(seconds, iterations))
         wrong = run.close(rows)
         if world.is_first and (json_path or plot_path):
@@ -146,8 +157,20 @@ def listed(text: str, known: Sequence[str], what: str) -> list[str]:
     return names
 
 
-def chosen_cases(collective: str, sizes: str, dtype: str, op: str, mix: str | None, world: int) -> list[Case]:
-    """All rows to come, in order; a ValueError says which option is at fault."""
+def require_new_names(peers: Sequence[str], others: Sequence[str]) -> None:
+    """Refuse two columns of one name."""
+    for name in others:
+        if name in (*peers, "ringtree"):
+            raise ValueError(f"--against {name}: there is a peer of that name; call this one otherwise")
+
+
+def chosen_cases(
+    collective: str, sizes: str, dtype: str, op: str, mix: str | None, world: int, buffers: int = 1
+) -> list[Case]:
+    """All rows to come, in order; a ValueError says which option is at fault.
+
+    `buffers`: how many processes for each rank have buffers for them.
+    """
     dtypes.numpy_dtype(dtype)
     require_op(op, dtype)
     names = listed(collective, list(COLLECTIVES), "collective")
@@ -160,8 +183,9 @@ def chosen_cases(collective: str, sizes: str, dtype: str, op: str, mix: str | No
         cases = [case for name in names for case in cases_of_sizes(name, wanted, dtype, op, world)]
     if not cases:
         raise ValueError(f"--sizes {sizes}: not one holds an element of {dtype} for each of {world} ranks")
-    if bytes_needed(cases) > bytes_available():
-        need, have = format_size(bytes_needed(cases)), format_size(bytes_available())
+    needed = buffers * bytes_needed(cases)
+    if needed > bytes_available():
+        need, have = format_size(needed), format_size(bytes_available())
         raise ValueError(f"the buffers of all ranks need {need}B of memory, of which {have}B are free")
     return cases
 

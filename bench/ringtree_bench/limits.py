@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ringtree_bench.buffers import pages
 from ringtree_bench.cases import Case
 from ringtree_bench.machine import usable_cores
 from ringtree_bench.sizes import format_size
+from ringtree_bench.worker import pages
 from ringtree_bench.world import World
 
 _SMALLEST_BYTES = 256 << 10  # below, calling from Python costs as much as the copy

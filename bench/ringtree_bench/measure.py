@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from ringtree_bench.buffers import Buffers
 from ringtree_bench.cases import Case
 from ringtree_bench.check import Inputs, count_wrong, most_calls_in_a_row, spoil
+from ringtree_bench.rivals.group import Group, GroupCall
 from ringtree_bench.rivals.protocol import Rival, Task, UnsupportedError
+from ringtree_bench.worker import in_order, seconds_of
 from ringtree_bench.world import World
 
 _SAMPLE_SECONDS = 1e-3  # short calls are repeated until a sample of the quickest contender takes this long
 _MOST_CALLS_PER_SAMPLE = 100
 _FEWEST_ROUNDS, _MOST_ROUNDS = 5, 400
 _PROBES = 3
+_CACHED_BYTES = 64 << 20  # larger buffers are in no cache when a contender's turn comes
 
-Call = Callable[[], object]
+Call = Callable[[], object] | GroupCall
 Samples = NDArray[np.float64]
 
 
@@ -32,7 +35,7 @@ Samples = NDArray[np.float64]
 class Contender:
     """A rival with the algorithm that it is told to use."""
 
-    rival: Rival
+    rival: Rival | Group
     algorithm: str = "auto"
 
     @property
@@ -99,11 +102,25 @@ class Stage:
         batch, rounds = self._plan(case, calls, inputs, budget)
         samples = self._rounds(case, calls, inputs, batch, rounds)
         wrong_after = self._checked(case, calls)
+        refused |= self._given_up(calls, contenders)
         timings = {
             index: Timing(tuple(map(float, column)), batch, wrong_before[index] + wrong_after[index])
             for index, column in zip(calls, samples.T, strict=True)
+            if index not in refused
         }
         return Measurement(case, timings, refused)
+
+    def _given_up(self, calls: dict[int, Call], contenders: list[Contender]) -> dict[int, str]:
+        """The groups of processes that have stopped answering on any rank, which all ranks then leave."""
+        lost = {}
+        for index, call in calls.items():
+            group = contenders[index].rival
+            if isinstance(call, GroupCall) and isinstance(group, Group):
+                problems = [text for text in self._world.gather(call.problem) if text]
+                if problems:
+                    group.give_up(problems[0])
+                    lost[index] = problems[0]
+        return lost
 
     def _prepare(self, case: Case, contenders: list[Contender]) -> tuple[dict[int, Call], dict[int, str]]:
         """What each contender runs, and what those say who cannot; a first call finds out, and warms up."""
@@ -130,6 +147,8 @@ class Stage:
     def _call(self, case: Case, contender: Contender) -> Call:
         """One measured call: a single collective, or one for each part of the case, in order."""
         x, out = self._buffers.of(case)
+        if isinstance(contender.rival, Group):
+            return contender.rival.prepare_case(case, x, out)
         gives, gets = case.collective.sends(case.world), case.collective.receives(case.world)
         calls, start = [], 0
         for count in case.parts:
@@ -144,14 +163,7 @@ class Stage:
             )
             calls.append(contender.rival.prepare(task))
             start += count
-        if len(calls) == 1:
-            return calls[0]
-
-        def in_order() -> None:
-            for call in calls:
-                call()
-
-        return in_order
+        return in_order(calls)
 
     def _checked(self, case: Case, calls: dict[int, Call]) -> dict[int, int]:
         """One call of each contender on fresh inputs: wrong elements over all ranks."""
@@ -188,34 +200,32 @@ class Stage:
 
     def _rounds(self, case: Case, calls: dict[int, Call], inputs: Inputs, batch: int, rounds: int) -> Samples:
         """Seconds per call, the slowest rank's: a row for each round, a column for each contender."""
-        x, _ = self._buffers.of(case)
+        x, out = self._buffers.of(case)
         grows = case.collective.in_place and case.collective.reduces
+        # Workers have buffers of their own, which those of the others drive out of the caches and vice versa.
+        chilled = x.nbytes + out.nbytes <= _CACHED_BYTES and any(
+            isinstance(call, GroupCall) for call in calls.values()
+        )
         inputs.fill(x, self._world.rank)
         contenders = list(calls.values())
         own = np.zeros((rounds, len(contenders)))
         order = np.random.default_rng([self._seed, self._draws])  # the same on all ranks
         for turn in range(rounds):
             for which in order.permutation(len(contenders)):
-                if grows:
+                call = contenders[which]
+                if isinstance(call, GroupCall):
+                    self._world.align()
+                    own[turn, which] = call.seconds(batch, refresh=grows or chilled) / batch
+                    continue
+                if grows or chilled:
                     inputs.fill(x, self._world.rank)
+                if chilled:
+                    spoil(out)
                 self._world.align()
-                own[turn, which] = _seconds(contenders[which], batch) / batch
+                own[turn, which] = seconds_of(call, batch) / batch
         slowest: Samples = np.max(self._world.gather(own), axis=0)
         return slowest
 
     def _fresh_inputs(self, case: Case) -> Inputs:
         self._draws += 1
         return Inputs(case, [self._seed, self._draws])
-
-
-def _seconds(call: Call, times: int) -> float:
-    """How long `times` calls in a row take this rank."""
-    if times == 1:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-    turns = range(times)
-    start = time.perf_counter()
-    for _ in turns:
-        call()
-    return time.perf_counter() - start

@@ -17,7 +17,14 @@ from ringtree_bench.sizes import format_size
 FORMATS = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; shapes tell the lines apart in grey.
-_PEER_LOOKS = {"gloo": ("#D55E00", "s"), "mpi": ("#009E73", "^"), "nccl": ("#CC79A7", "v")}
+_PEER_LOOKS = {
+    "gloo": ("#D55E00", "s"),
+    "mpi": ("#009E73", "^"),
+    "nccl": ("#CC79A7", "v"),
+    "impi-rt": ("#882255", "v"),
+    "mpich": ("#999933", "<"),
+    "openmpi": ("#44AA99", ">"),
+}
 _OTHER_PEER = ("#E69F00", "D")
 _OUR_COLOURS = ("#0072B2", "#56B4E9", "#000000", "#CC79A7", "#E69F00", "#882255", "#999933", "#332288")
 _LIMIT_COLOUR = "#777777"
@@ -48,7 +55,8 @@ def draw(run: Document, path: Path) -> None:
         figure.suptitle(
             f"{run['world']} ranks over {run['transport']} on {machine['cpu']} ({machine['cores']} cores), "
             f"{run['date'][:10]}, ringtree {run['versions']['ringtree']}"
-            + "".join(f", {peer}: {version}" for peer, version in run["peers"].items()),
+            + ("\nbeside " if run["peers"] else "")
+            + ", ".join(f"{peer} ({version})" for peer, version in run["peers"].items()),
             x=0.01, ha="left", fontsize=9, color="#444444",
         )  # fmt: skip
         figure.savefig(path, dpi=150)

@@ -1,6 +1,6 @@
 """One run of the suite: who takes part, what stands above the table, and its rows as they are measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import ringtree as rt
@@ -11,7 +11,7 @@ from ringtree_bench.buffers import Buffers
 from ringtree_bench.cases import Case
 from ringtree_bench.limits import measure_limits
 from ringtree_bench.measure import Budget, Contender, Stage
-from ringtree_bench.rivals import Ringtree, open_peers
+from ringtree_bench.rivals import Environment, Group, Ringtree, Rival, open_groups, open_peers
 from ringtree_bench.screen import Screen
 from ringtree_bench.sizes import format_size
 from ringtree_bench.table import Layout, Row, describe
@@ -23,12 +23,22 @@ _BUSY_LOAD = 0.7  # of the last minute: a run that has just ended leaves less af
 class Run:
     """What stays the same from the first row to the last. Every method is a collective."""
 
-    def __init__(self, world: World, cases: list[Case], peer_names: list[str], seed: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        cases: list[Case],
+        peer_names: list[str],
+        seed: int,
+        environments: Sequence[Environment] = (),
+    ) -> None:
         """Let the peers join, measure the memory, print what stands above the table."""
         self.world, self.cases, self.seed = world, cases, seed
         self.load = machine.load()
         self.screen = Screen(world.is_first)
-        self.peers, self.notes = open_peers(world, peer_names)
+        joined, self.notes = open_peers(world, peer_names)
+        started, problems = open_groups(world, list(environments), cases)
+        self.peers: list[Rival | Group] = [*joined, *started]
+        self.notes += problems
         self.limits = measure_limits(world, cases)
         self._ringtree = Ringtree(world.comm)
         self._stage = Stage(world, Buffers(cases), seed)

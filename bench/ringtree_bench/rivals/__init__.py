@@ -1,6 +1,9 @@
 """Who is measured beside ringtree. A new rival is one file here and one line in `PEERS`."""
 
+from ringtree_bench.cases import Case
+from ringtree_bench.rivals.environment import Environment
 from ringtree_bench.rivals.gloo import Gloo
+from ringtree_bench.rivals.group import Group
 from ringtree_bench.rivals.mpi import Mpi
 from ringtree_bench.rivals.protocol import Peer, Rival, Task, UnsupportedError
 from ringtree_bench.rivals.ringtree import Ringtree
@@ -11,7 +14,18 @@ PEERS: dict[str, Peer] = {
     "mpi": Mpi,
 }
 
-__all__ = ["PEERS", "Peer", "Ringtree", "Rival", "Task", "UnsupportedError", "open_peers"]
+__all__ = [
+    "PEERS",
+    "Environment",
+    "Group",
+    "Peer",
+    "Ringtree",
+    "Rival",
+    "Task",
+    "UnsupportedError",
+    "open_groups",
+    "open_peers",
+]
 
 
 def open_peers(world: World, names: list[str]) -> tuple[list[Rival], list[str]]:
@@ -24,3 +38,16 @@ def open_peers(world: World, names: list[str]) -> tuple[list[Rival], list[str]]:
         else:
             rivals.append(PEERS[name](world))
     return rivals, notes
+
+
+def open_groups(
+    world: World, environments: list[Environment], cases: list[Case]
+) -> tuple[list[Group], list[str]]:
+    """The rivals whose processes could be started, and a line for each of the others; a collective."""
+    groups, notes = [], []
+    for environment in environments:
+        try:
+            groups.append(Group(world, environment, cases))
+        except UnsupportedError as error:
+            notes.append(f"{environment.name} is not measured: {error}")
+    return groups, notes
