@@ -79,7 +79,8 @@ def draw_growth(times: Times, record: Document, collective: str, path: Path) -> 
         panels = figure.subplots(rows, columns, squeeze=False).flat
         for axes, (size, contenders) in zip(panels, times.items(), strict=False):
             _draw_size(axes, contenders, record["machine"]["usable_cores"])
-            axes.set_title(f"{collective}, {format_size(size)}B", loc="left", weight="bold")
+            bytes_text = f"{size} B" if size < 1024 else f"{format_size(size)[:-1]} {format_size(size)[-1]}iB"
+            axes.set_title(f"{collective}, {bytes_text}", loc="left", weight="bold")
         for axes in list(panels)[len(times) :]:
             axes.set_visible(False)
         machine = record["machine"]
