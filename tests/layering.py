@@ -54,6 +54,7 @@ PYTHON_LAYERS = (
     {"compress"},
     {"train", "torch_backend"},
     {"__init__"},
+    {"run"},
     {"cli"},
     {"__main__"},
 )

@@ -13,10 +13,11 @@ from ringtree import RingtreeError, __version__, _core
 from ringtree.launch import detect
 from ringtree.tuning import read_tuning, tuning_path
 
-# Loaded when called, because the suite has dependencies of its own.
+# Loaded when called: the suite has dependencies of its own.
 _LATER = {
     "bench": ("ringtree_bench.command", "Measure the collectives, beside Gloo's and MPI's."),
     "growth": ("ringtree_bench.growth", "Draw how time grows with the number of ranks."),
+    "run": ("ringtree.run", "Start ranks on this host; survivors are spared."),
     "tune": ("ringtree_bench.tune", "Find this machine's quickest algorithms and write them down."),
 }
 
