@@ -24,7 +24,7 @@ CPP_TEST_SOURCES := $(shell find tests/cpp -name '*.h' -o -name '*.cpp')
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup system build test test-cpp test-python lint check-format ruff mypy layering tidy format \
-        cuda sanitize tsan asan soak bench wheel clean
+        cuda sanitize tsan asan model soak bench wheel clean
 
 help:  ## print this
 	@echo 'ringtree: collective communication for Python and PyTorch'
@@ -106,6 +106,12 @@ tsan asan: system $(READY)
 	test -e build/$@/build.ninja || cmake --preset $@
 	cmake --build --preset $@
 	$(WITHOUT_ASLR) ctest --preset $@
+
+model:  ## check the slot protocol in all interleavings, with Spin
+	@command -v spin > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends spin; } || \
+	  { echo 'make model needs spin: apt-get install spin'; exit 1; }
+	tests/model/check.sh
 
 SOAK_SECONDS ?= 3600
 

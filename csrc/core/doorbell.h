@@ -13,6 +13,7 @@ namespace ringtree {
 ///     ringer:  publish;       read sleepers; if any: rings += 1, wake
 ///
 /// Each side's write comes before its read in one total order (seq_cst), so one of the two sees the other.
+/// tests/model/doorbell.pml checks this in every interleaving, and that it fails with less than seq_cst.
 struct alignas(kCacheLine) Doorbell {
   std::uint32_t rings;
   std::uint32_t sleepers;

@@ -7,6 +7,8 @@
 //
 // Messages of one lane are numbered by `turn`, which both sides count alone; slot = turn mod slots. The
 // counters only grow and have 64 bits: at one message a nanosecond they last five centuries.
+//
+// tests/model/lane.pml checks this in every interleaving.
 #pragma once
 
 #include <cstddef>

@@ -8,6 +8,8 @@
 //
 // All ranks count the same turns: in each, any number of them post, any number of them read, and all call
 // done() once. So one counter a rank says how far that rank has read in everybody's window.
+//
+// tests/model/window.pml checks this in every interleaving.
 #pragma once
 
 #include <cstddef>
