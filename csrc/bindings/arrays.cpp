@@ -30,7 +30,7 @@ std::optional<DType> int_of(unsigned bits, bool is_signed) {
 }
 
 std::optional<DType> dtype_of(const py::dtype& type) {
-  if (type.byteorder() == '>') return std::nullopt;  // '=' or '|' is what native types have
+  if (type.byteorder() != '=' && type.byteorder() != '|') return std::nullopt;  // foreign to this machine
   const auto bits = static_cast<unsigned>(type.itemsize()) * 8;
   switch (type.kind()) {
     case 'f': return float_of(bits);
