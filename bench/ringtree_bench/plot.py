@@ -26,7 +26,7 @@ _PEER_LOOKS = {
     "openmpi": ("#44AA99", ">"),
 }
 _OTHER_PEER = ("#E69F00", "D")
-_OUR_COLOURS = ("#0072B2", "#56B4E9", "#000000", "#CC79A7", "#E69F00", "#882255", "#999933", "#332288")
+OUR_COLOURS = ("#0072B2", "#56B4E9", "#000000", "#CC79A7", "#E69F00", "#882255", "#999933", "#332288")
 _LIMIT_COLOUR = "#777777"
 _LIMIT_LABEL = "memory limit"
 _MARKERS = "oPXd*phH"
@@ -65,7 +65,7 @@ def draw(run: Document, path: Path) -> None:
 def looks_of(contender: str) -> tuple[str, str]:
     """Colour and marker of a peer, or of ringtree's own choice."""
     if contender == "ringtree":
-        return _OUR_COLOURS[0], _MARKERS[0]
+        return OUR_COLOURS[0], _MARKERS[0]
     return _PEER_LOOKS.get(contender, _OTHER_PEER)
 
 
@@ -88,7 +88,7 @@ def _lines(rows: list[Document]) -> Iterator[tuple[str, str, str, list[tuple[Doc
     for index, algorithm in enumerate(algorithms):
         label = "ringtree" if algorithm == "auto" else f"ringtree {algorithm}"
         pairs = [(row, row["ringtree"]) for row in rows if row["algorithm"] == algorithm]
-        yield label, _OUR_COLOURS[index % len(_OUR_COLOURS)], _MARKERS[index % len(_MARKERS)], pairs
+        yield label, OUR_COLOURS[index % len(OUR_COLOURS)], _MARKERS[index % len(_MARKERS)], pairs
 
 
 def _panels(left: Axes, right: Axes, rows: list[Document], time: Scale) -> list[tuple[Axes, Scale]]:

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,11 +63,22 @@ void define_catalogue(py::module_& module) {
       .def_readonly("moved_bytes", &Cost::moved_bytes);
   module.def(
       "cost",
-      [](const std::string& collective, const std::string& algorithm, int world, std::size_t nbytes) {
+      [](const std::string& collective, const std::string& algorithm, int world, std::size_t nbytes,
+         std::optional<double> piece_bytes) {
         const HostEntry& entry = catalogue()[find_algorithm(find_collective(collective), algorithm)];
-        return entry.cost(priced(LinkLayout::of(world), nbytes));
+        Priced call = priced(LinkLayout::of(world), nbytes);
+        call.piece_bytes = piece_bytes.value_or(call.piece_bytes);
+        return entry.cost(call);
       },
-      py::arg("collective"), py::arg("algorithm"), py::arg("world"), py::arg("nbytes"));
+      py::arg("collective"), py::arg("algorithm"), py::arg("world"), py::arg("nbytes"),
+      py::arg("piece_bytes") = py::none());
+  module.def(
+      "step_constants",
+      [](bool oversubscribed) {
+        const Constants& constants = constants_of(oversubscribed);
+        return py::make_tuple(constants.step_us, constants.bytes_per_us);
+      },
+      py::arg("oversubscribed"));
 }
 
 }  // namespace

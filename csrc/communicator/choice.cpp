@@ -7,12 +7,8 @@
 namespace ringtree {
 namespace {
 
-/// Time = steps * step_us + moved bytes / bytes_per_us. Measured on two cores of an AMD EPYC (Zen 5); how is
-/// in docs/measuring.md. A machine that differs runs `ringtree tune`.
-struct Constants {
-  double step_us;
-  double bytes_per_us;
-};
+/// Measured on two cores of an AMD EPYC (Zen 5); how is in docs/measuring.md. A machine that differs runs
+/// `ringtree tune`.
 constexpr Constants kOwnCores{0.3, 18'000};
 constexpr Constants kSharedCores{4.0, 9'000};
 
@@ -51,13 +47,15 @@ Collective find_collective(const std::string& name) {
   throw InvalidArgument("there is no collective '" + name + "'; there are " + known);
 }
 
+const Constants& constants_of(bool oversubscribed) { return oversubscribed ? kSharedCores : kOwnCores; }
+
 Priced priced(const LinkLayout& layout, std::size_t bytes) {
   return {layout.world, static_cast<double>(bytes),
           static_cast<double>(layout.window.slot_bytes) / layout.world};
 }
 
 Choice::Choice(const LinkLayout& layout, bool oversubscribed) {
-  const Constants& constants = oversubscribed ? kSharedCores : kOwnCores;
+  const Constants& constants = constants_of(oversubscribed);
   for (std::size_t c = 0; c < kCollectives; ++c) {
     for (int exponent = 3; exponent <= 40; ++exponent) {
       const Priced call = priced(layout, std::size_t{1} << exponent);

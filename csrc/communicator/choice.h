@@ -26,6 +26,15 @@ std::vector<std::string> algorithms_of(Collective collective);
 std::uint8_t find_algorithm(Collective collective, const std::string& name);
 Collective find_collective(const std::string& name);
 
+/// Time = steps * step_us + moved bytes / bytes_per_us.
+struct Constants {
+  double step_us;
+  double bytes_per_us;
+};
+
+/// For ranks with a core each, or for ranks that outnumber the cores.
+const Constants& constants_of(bool oversubscribed);
+
 /// A call of `bytes` in a world with this layout.
 Priced priced(const LinkLayout& layout, std::size_t bytes);
 

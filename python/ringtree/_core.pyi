@@ -16,8 +16,14 @@ def algorithms(collective: str) -> list[str]:
         InvalidArgument: there is no such collective.
     """
 
-def cost(collective: str, algorithm: str, world: int, nbytes: int) -> Cost:
-    """What an algorithm declares about one call; csrc/schedule/cost.h says how it counts `nbytes`."""
+def cost(collective: str, algorithm: str, world: int, nbytes: int, piece_bytes: float | None = None) -> Cost:
+    """What an algorithm declares about one call; csrc/schedule/cost.h says how it counts `nbytes`.
+
+    `piece_bytes`: what crosses at once, if not a slot's share of the layout for `world` ranks on one host.
+    """
+
+def step_constants(oversubscribed: bool) -> tuple[float, float]:
+    """By which algorithms are chosen: microseconds of a step, and bytes moved in a microsecond."""
 
 def address(buffer: object, writable: bool) -> int:
     """Where the memory of an object with the buffer protocol begins.

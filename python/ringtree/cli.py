@@ -18,6 +18,7 @@ _LATER = {
     "bench": ("ringtree_bench.command", "Measure the collectives, beside Gloo's and MPI's."),
     "growth": ("ringtree_bench.growth", "Draw how time grows with the number of ranks."),
     "run": ("ringtree.run", "Start ranks on this host; survivors are spared."),
+    "plan": ("ringtree_bench.plan", "Predict every algorithm's time on a cluster, or check it here."),
     "tune": ("ringtree_bench.tune", "Find this machine's quickest algorithms and write them down."),
 }
 
