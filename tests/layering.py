@@ -47,7 +47,7 @@ PYTHON_LAYERS = (
     {"_core"},
     {"errors"},
     {"catalogue"},
-    {"buffers", "launch", "tuning"},
+    {"allocation", "buffers", "launch", "tuning"},
     {"rendezvous"},
     {"communicator"},
     {"local", "start"},

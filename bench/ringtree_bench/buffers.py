@@ -4,19 +4,20 @@ All rivals work on the same pages, so none is luckier with its memory than anoth
 """
 
 import os
+from collections.abc import Callable
 
 from ringtree_bench import dtypes
 from ringtree_bench.cases import Case
 from ringtree_bench.check import Array
-from ringtree_bench.worker import pages
+from ringtree_bench.worker import Bytes, pages
 
 
 class Buffers:
     """Page-aligned memory for the largest of some cases."""
 
-    def __init__(self, cases: list[Case]) -> None:
-        """Allocate and touch it."""
-        self._input, self._output = map(pages, largest(cases))
+    def __init__(self, cases: list[Case], allocate: Callable[[int], Bytes] = pages) -> None:
+        """Take it from `allocate`, which gives pages that are really there."""
+        self._input, self._output = map(allocate, largest(cases))
 
     def of(self, case: Case) -> tuple[Array, Array]:
         """The input and the output of `case`; the output is empty where the result replaces the input."""

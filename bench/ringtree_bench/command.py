@@ -68,6 +68,11 @@ Examples:
     help="ringtree's algorithms, a row for each; peers are measured once.",
 )
 @click.option(
+    "--zero-copy",
+    is_flag=True,
+    help="Take all arrays from comm.empty(), whose memory the ranks map.",
+)
+@click.option(
     "--peers",
     default="gloo,mpi",
     show_default=True,
@@ -113,8 +118,8 @@ Examples:
     help="Start this many ranks here, without mpirun (and so without MPI as a peer).",
 )
 def bench(
-    collective: str, sizes: str, dtype: str, op: str, algorithm: str, peers: str, against: str | None,
-    mix: str | None, seconds: float, iterations: int | None, seed: int | None,
+    collective: str, sizes: str, dtype: str, op: str, algorithm: str, zero_copy: bool, peers: str,
+    against: str | None, mix: str | None, seconds: float, iterations: int | None, seed: int | None,
     json_path: Path | None, plot_path: Path | None, ranks: int | None,
 ) -> None:  # fmt: skip
     """Time ringtree beside Gloo and MPI, check every result, and print nccl-tests' table.
@@ -133,7 +138,7 @@ def bench(
                 require_plotting(plot_path)
             require_folders(json_path, plot_path)
         seed = world.agree(secrets.randbits(48) if seed is None else seed)
-        run = Run(world, cases, peer_names, seed, environments)
+        run = Run(world, cases, peer_names, seed, environments, zero_copy)
         rows = run.measure(algorithms, Budget(seconds, iterations))
         wrong = run.close(rows)
         if world.is_first and (json_path or plot_path):
@@ -194,8 +199,9 @@ def chosen_algorithms(text: str, cases: list[Case]) -> dict[str, list[str]]:
     """For each collective of `cases` the algorithms to measure; a point-to-point exchange has only `auto`."""
     chosen = {}
     for name in dict.fromkeys(case.collective.name for case in cases):
-        known = ["auto"] if name == "sendrecv" else ["auto", *rt.algorithms(name)]
-        asked = known[1:] or known if text == "all" else listed(text, known, f"algorithm of {name}")
+        known = ["auto"] if name == "sendrecv" else ["auto", *rt.algorithms(name), rt.ZERO_COPY]
+        every = known[1:-1] or known
+        asked = every if text == "all" else listed(text, known, f"algorithm of {name}")
         chosen[name] = asked
     return chosen
 

@@ -67,6 +67,7 @@ def document(run: Run, rows: Iterable[Row]) -> Document:
         "world": world.size,
         "hosts": len(set(world.hosts)),
         "transport": world.comm.transport,
+        "zero_copy": run.zero_copy,
         "seed": run.seed,
         "peers": {peer.name: peer.version for peer in peers},
         "memory": asdict(limits),

@@ -1,6 +1,7 @@
 """One run of the suite: who takes part, what stands above the table, and its rows as they are measured."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 
 import ringtree as rt
@@ -15,6 +16,7 @@ from ringtree_bench.rivals import Environment, Group, Ringtree, Rival, open_grou
 from ringtree_bench.screen import Screen
 from ringtree_bench.sizes import format_size
 from ringtree_bench.table import Layout, Row, describe
+from ringtree_bench.worker import pages
 from ringtree_bench.world import World
 
 _BUSY_LOAD = 0.7  # of the last minute: a run that has just ended leaves less after a short pause
@@ -30,9 +32,13 @@ class Run:
         peer_names: list[str],
         seed: int,
         environments: Sequence[Environment] = (),
+        zero_copy: bool = False,
     ) -> None:
-        """Let the peers join, measure the memory, print what stands above the table."""
-        self.world, self.cases, self.seed = world, cases, seed
+        """Let the peers join, measure the memory, print what stands above the table.
+
+        `zero_copy`: the arrays come from comm.empty().
+        """
+        self.world, self.cases, self.seed, self.zero_copy = world, cases, seed, zero_copy
         self.load = machine.load()
         self.screen = Screen(world.is_first)
         joined, self.notes = open_peers(world, peer_names)
@@ -41,7 +47,8 @@ class Run:
         self.notes += problems
         self.limits = measure_limits(world, cases)
         self._ringtree = Ringtree(world.comm)
-        self._stage = Stage(world, Buffers(cases), seed)
+        allocate = partial(world.comm.empty, dtype="uint8") if zero_copy else pages
+        self._stage = Stage(world, Buffers(cases, allocate), seed)
         for text in self._preamble():
             self.screen.say(f"# {text}")
 
@@ -54,6 +61,8 @@ class Run:
             yield f"this machine is busy (load {self.load:.1f}): times are noisy, as the spread shows"
         if tuning_path().exists():
             yield f"auto follows {tuning_path()}"
+        if self.zero_copy:
+            yield "all arrays come from comm.empty()"
         yield f"times are medians of the slowest rank; seed {self.seed}"
         yield from self.limits.lines()
         yield from self.notes

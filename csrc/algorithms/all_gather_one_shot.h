@@ -27,7 +27,7 @@ struct all_gather_one_shot {
         const auto [peer_begin, peer_size] = chunks.piece(peer, round, piece);
         if (peer != rank) fetch(team, window, peer, out.part(peer_begin, peer_size), Store::streamed);
       }
-      team.copy(out.data() + begin, own.data(), size);
+      team.stream(out.data() + begin, own.data(), size);
       window.done(team);
     }
   }

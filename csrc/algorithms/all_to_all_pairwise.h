@@ -25,8 +25,8 @@ struct all_to_all_pairwise {
                         const Chunks& out_chunks) {
     const int rank = links.rank(), world = links.world();
     const std::size_t piece = links.template elements<T>();
-    team.copy(out.data() + out_chunks.chunk(rank).begin, in.data() + in_chunks.chunk(rank).begin,
-              in_chunks.chunk(rank).size);
+    team.stream(out.data() + out_chunks.chunk(rank).begin, in.data() + in_chunks.chunk(rank).begin,
+                in_chunks.chunk(rank).size);
 
     for (int step = 1; step < world; ++step) {
       const int to = modulo(rank + step, world), from = modulo(rank - step, world);

@@ -1,7 +1,7 @@
 // One-shot barrier: everybody says that it is here and looks at everybody.
 #pragma once
 
-#include "link/window.h"
+#include "link/exchange.h"
 #include "schedule/cost.h"
 
 namespace ringtree {
@@ -12,9 +12,7 @@ struct barrier_one_shot {
   template <class Team, class Links>
   RT_HD static void run(Team& team, Links& links) {
     auto window = links.window();
-    window.publish(team, window.claim(team, 0), 0);
-    for (int peer = 0; peer < links.world(); ++peer) window.view(team, peer, 0);
-    window.done(team);
+    assemble(team, window, links.world());
   }
 };
 

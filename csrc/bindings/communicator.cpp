@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "communicator/blocks.h"
 #include "communicator/communicator.h"
 #include "core/errors.h"
 
@@ -185,10 +186,31 @@ Holder make(const std::string& transport, int rank, int world, double timeout, c
   return Holder(new Communicator(transport, rank, world, timeout, translated));
 }
 
+/// Memory that peers can map, as a writable buffer of bytes.
+struct Block {
+  std::shared_ptr<std::byte> data;
+  std::size_t bytes;
+};
+
+Block allocate(std::size_t bytes) {
+  const py::gil_scoped_release unlocked;
+  return {allocate_block(bytes), bytes};
+}
+
+void define_blocks(py::module_& module) {
+  py::class_<Block>(module, "Block", py::buffer_protocol(), "Memory that peers can map.")
+      .def_buffer([](Block& block) {
+        return py::buffer_info(reinterpret_cast<std::uint8_t*>(block.data.get()),
+                               static_cast<py::ssize_t>(block.bytes));
+      });
+  module.def("allocate", &allocate, py::arg("nbytes"), "A block of so many bytes, of whatever content.");
+}
+
 }  // namespace
 
 void define_communicator(py::module_& module) {
   using py::arg;
+  define_blocks(module);
   using Unlocked = py::call_guard<py::gil_scoped_release>;
 
   py::class_<Work, Result>(module, "Work", "A call that may still be under way.")
@@ -229,6 +251,7 @@ void define_communicator(py::module_& module) {
            arg("source"), arg("dtype"), arg("async_op"), arg("keep"))
       .def("chosen", &Communicator::chosen, arg("collective"), arg("nbytes"))
       .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))
+      .def("force", &Communicator::force, arg("collective"), arg("algorithm"))
       .def("inject", &Communicator::inject, arg("faults"))
       .def("survivors", &Communicator::survivors, Unlocked())
       .def("exchange_with", &exchange_with, arg("members"), arg("own"))

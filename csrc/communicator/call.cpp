@@ -24,7 +24,8 @@ std::string describe(const CallHeader& call) {
     case Collective::scatter: add("root " + std::to_string(call.root)); break;
     default: break;
   }
-  add(catalogue()[call.algorithm].name);
+  add(catalogue()[call.algorithm_index()].name);
+  if (call.asks_for_zero_copy()) text += " or zero_copy";
   return text + ")";
 }
 

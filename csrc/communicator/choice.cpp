@@ -63,7 +63,7 @@ Choice::Choice(const LinkLayout& layout, bool oversubscribed) {
       Rule rule{std::size_t{1} << exponent, 0};
       for (std::size_t i = 0; i < catalogue().size(); ++i) {
         const HostEntry& entry = catalogue()[i];
-        if (entry.collective != static_cast<Collective>(c)) continue;
+        if (entry.collective != static_cast<Collective>(c) || entry.access != Access::none) continue;
         if (!entry.even_only) uneven_[c] = static_cast<std::uint8_t>(i);
         const double time = predicted_us(entry, call, constants);
         if (time < best) {
@@ -97,6 +97,11 @@ void Choice::prefer(Collective collective, std::vector<Rule> rules) {
     if (rules[i - 1].up_to_bytes >= rules[i].up_to_bytes)
       throw InvalidArgument("prefer() needs rules in ascending order of size");
   rules_[static_cast<std::size_t>(collective)] = std::move(rules);
+}
+
+void Choice::force(Collective collective, std::uint8_t algorithm) {
+  prefer(collective, {{std::numeric_limits<std::size_t>::max(), algorithm}});
+  forced_[static_cast<std::size_t>(collective)] = true;
 }
 
 }  // namespace ringtree

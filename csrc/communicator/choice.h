@@ -48,10 +48,15 @@ class Choice {
   /// Replaces the rules of a collective. Ascending; the last one holds for all larger sizes.
   void prefer(Collective collective, std::vector<Rule> rules);
 
+  /// Takes this one for all sizes, and no other.
+  void force(Collective collective, std::uint8_t algorithm);
+  bool is_forced(Collective collective) const { return forced_[static_cast<std::size_t>(collective)]; }
+
  private:
   std::array<std::vector<Rule>, kCollectives> rules_;
   std::array<std::uint8_t, kCollectives>
       uneven_{};  ///< taken where the rules' choice is for even shares only
+  std::array<bool, kCollectives> forced_{};
 };
 
 }  // namespace ringtree

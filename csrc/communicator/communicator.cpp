@@ -76,7 +76,8 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       segment_(std::make_unique<Segment>(memory_->data(), world)),
       liveness_(std::make_unique<Liveness>(*segment_, rank)),
       patience_(std::make_unique<Patience>(*segment_, *liveness_, rank, timeout_seconds)),
-      mailbox_(std::make_unique<Mailbox>(*segment_, *liveness_, rank, timeout_seconds)),
+      reach_(*segment_, rank, transport == "threads"),
+      mailbox_(std::make_unique<Mailbox>(*segment_, *liveness_, reach_, rank, timeout_seconds)),
       survivors_(*segment_, *liveness_, rank, timeout_seconds),
       choice_(segment_->layout(), is_oversubscribed(world)),
       sent_(static_cast<std::size_t>(world)),
@@ -152,6 +153,12 @@ void Communicator::prefer(const std::string& collective,
   choice_.prefer(which, std::move(found));
 }
 
+void Communicator::force(const std::string& collective, const std::string& algorithm) {
+  const Collective which = find_collective(collective);
+  const std::lock_guard order(order_);
+  choice_.force(which, find_algorithm(which, algorithm));
+}
+
 void Communicator::abort(const std::string& reason) {
   const std::shared_lock mapped(mapped_);
   check_usable("abort");
@@ -192,6 +199,7 @@ bool Communicator::leave(bool interruptible) {
   AtomicRef(segment_->board(rank_).state).store(Board::left, release);
   segment_->ring_everyone();
   liveness_.reset();
+  reach_.forget();
   memory_.reset();
   return finished;
 }
@@ -237,9 +245,10 @@ void Communicator::check_usable(const std::string& call) const {
 Communicator::Prepared Communicator::prepare(const Request& request) {
   const std::size_t width = size_of(request.dtype), share = request.count * width;
   const bool even = request.is_even();
-  const std::uint8_t algorithm = request.algorithm == "auto"
-                                     ? choice_.choose(request.collective, priced_bytes(request, world_), even)
-                                     : find_algorithm(request.collective, request.algorithm);
+  const bool chosen = request.algorithm == "auto";
+  const std::size_t bytes = priced_bytes(request, world_);
+  const std::uint8_t algorithm = chosen ? choice_.choose(request.collective, bytes, even)
+                                        : find_algorithm(request.collective, request.algorithm);
   if (!even && catalogue()[algorithm].even_only)
     throw InvalidArgument(refusal(rank_, request.name(),
                                   "the algorithm '" + request.algorithm + "' needs shares of equal size"));
@@ -252,7 +261,9 @@ Communicator::Prepared Communicator::prepare(const Request& request) {
                 request.op,
                 request.factor,
                 {},
-                {}};
+                {},
+                chosen && !choice_.is_forced(request.collective),
+                bytes};
   Task& task = call.task;
   const std::size_t unit =
       request.reduces() ? 1 : width;  // elements where they are computed with, else bytes
@@ -298,7 +309,9 @@ Communicator::Prepared Communicator::prepare(const Request& request) {
 
 void Communicator::execute(Prepared& call) {
   Board& board = segment_->board(rank_);
-  const CallHeader& header = call.header;
+  CallHeader& header = call.header;
+  if (call.chosen && world_ > 1 && reach_.is_worth_asking(header, call.bytes))
+    header.algorithm |= CallHeader::kOrZeroCopy;
   const CallConcern concern(*segment_, rank_, header);
   if (has_fault(*segment_)) throw_fault(*segment_, rank_, describe(header));
   board.enter(header);
@@ -307,16 +320,46 @@ void Communicator::execute(Prepared& call) {
 
   patience_->begin(concern);
   Solo team(*patience_, segment_->doorbells(), rank_, world_, spins_, call.task.out_count * call.unit());
-  const LinkState state{sent_.data(), received_.data(), &window_, sources_.data(), scratch_.data()};
+  const LinkState state{sent_.data(),    received_.data(), &window_,        sources_.data(),
+                        scratch_.data(), reach_.inputs(),  reach_.outputs()};
   Links links(segment_->links(), segment_->layout(), state, digest_of(header), rank_);
-  const HostEntry& algorithm = catalogue()[header.algorithm];
-  algorithm.run(team, links, call.task);
-
+  const HostEntry* algorithm = &catalogue()[header.algorithm_index()];
   const auto collective = static_cast<Collective>(header.collective);
-  if (collective == Collective::broadcast || collective == Collective::reduce ||
-      collective == Collective::gather || collective == Collective::scatter)
+  const bool must_reach = algorithm->access != Access::none;
+  bool confirmed = false;
+  if (must_reach || header.asks_for_zero_copy()) {
+    confirmed = true;  // everybody's offer says that it makes the same call
+    const HostEntry& zero_copy = catalogue()[*Reach::algorithm_for(collective)];
+    if (reach_.meet(team, links, exposed(call), zero_copy.access, must_reach)) {
+      algorithm = &zero_copy;
+    } else if (must_reach) {
+      AtomicRef(board.done).store(header.sequence, release);
+      throw InvalidArgument(refusal(rank_, describe(header),
+                                    "not every rank's buffer can be reached: take those that comm.empty() "
+                                    "gives, or another algorithm"));
+    }
+  }
+  algorithm->run(team, links, call.task);
+
+  if (!confirmed && (collective == Collective::broadcast || collective == Collective::reduce ||
+                     collective == Collective::gather || collective == Collective::scatter))
     confirm_everyone(concern, team, header.sequence);
   AtomicRef(board.done).store(header.sequence, release);
+}
+
+/// The buffers of this rank that its peers may read or write.
+Exposed Communicator::exposed(const Prepared& call) const {
+  const Task& task = call.task;
+  const bool is_root = call.header.root == rank_;
+  const std::size_t in = task.in_count * call.unit(), out = task.out_count * call.unit();
+  switch (static_cast<Collective>(call.header.collective)) {
+    case Collective::all_reduce: return {task.in, in, task.out, out};
+    case Collective::reduce: return {task.in, in, task.out, is_root ? out : 0};
+    case Collective::broadcast: return {task.out, is_root ? out : 0, nullptr, 0};
+    case Collective::gather: return {task.in, is_root ? 0 : in, nullptr, 0};
+    case Collective::scatter: return {task.in, is_root ? in : 0, nullptr, 0};
+    default: return {task.in, in, nullptr, 0};
+  }
 }
 
 /// In a world of one every collective is a copy.
@@ -331,8 +374,15 @@ void Communicator::scale_input(Prepared& call) {
   Task& task = call.task;
   void* scaled = task.out;
   if (static_cast<Collective>(call.header.collective) != Collective::all_reduce) {
-    scaled_.resize(task.in_count * task.width);
-    scaled = scaled_.data();
+    const std::size_t bytes = task.in_count * task.width;
+    // In a block like the user's array, if that may be one, so that peers reach it as well.
+    if (scaled_bytes_ < bytes || (has_blocks() && !place_of(scaled_.get(), bytes))) {
+      scaled_ = has_blocks()
+                    ? allocate_block(bytes)
+                    : std::shared_ptr<std::byte>(new std::byte[bytes], std::default_delete<std::byte[]>());
+      scaled_bytes_ = bytes;
+    }
+    scaled = scaled_.get();
   }
   scale(call.dtype, scaled, task.in, task.in_count, call.factor);
   task.in = scaled;

@@ -21,6 +21,7 @@
 #include "communicator/liveness.h"
 #include "communicator/mailbox.h"
 #include "communicator/patience.h"
+#include "communicator/reach.h"
 #include "communicator/rendezvous.h"
 #include "communicator/request.h"
 #include "communicator/segment.h"
@@ -57,6 +58,7 @@ class Communicator {
   /// What "auto" takes for even shares.
   std::string chosen(const std::string& collective, std::size_t bytes) const;
   void prefer(const std::string& collective, const std::vector<std::pair<std::size_t, std::string>>& rules);
+  void force(const std::string& collective, const std::string& algorithm);
 
   /// Ends every call that is under way on any rank with Aborted.
   void abort(const std::string& reason);
@@ -82,6 +84,8 @@ class Communicator {
     ReduceOp op;
     double factor;
     std::vector<std::size_t> in_offsets, out_offsets;  ///< what the task's uneven chunks borrow
+    bool chosen;                                       ///< not the user, but "auto" took the algorithm
+    std::size_t bytes;                                 ///< as the cost model counts them
 
     /// Bytes of what the task counts.
     std::size_t unit() const {
@@ -99,6 +103,7 @@ class Communicator {
   void check_usable(const std::string& call) const;
   Prepared prepare(const Request& request);
   void execute(Prepared& call);
+  Exposed exposed(const Prepared& call) const;
   static void copy_alone(const Prepared& call);
   void scale_input(Prepared& call);
   void confirm_everyone(const CallConcern& concern, Solo& team, std::uint64_t sequence);
@@ -118,6 +123,7 @@ class Communicator {
   std::unique_ptr<Segment> segment_;
   std::unique_ptr<Liveness> liveness_;
   std::unique_ptr<Patience> patience_;
+  Reach reach_;
   std::unique_ptr<Mailbox> mailbox_;
   Survivors survivors_;
   Choice choice_;
@@ -126,7 +132,9 @@ class Communicator {
   std::vector<LaneCursor> sent_, received_;
   WindowCursor window_{};
   std::vector<const void*> sources_;
-  std::vector<std::byte> scratch_, scaled_;
+  std::vector<std::byte> scratch_;
+  std::shared_ptr<std::byte> scaled_;  ///< this rank's contribution to a premul_sum
+  std::size_t scaled_bytes_ = 0;
 
   std::shared_mutex
       mapped_;        ///< shared by those who use the segment beside the calls; leave() takes it alone

@@ -49,6 +49,12 @@ void raise_fault(Segment& segment, ErrorKind kind, const std::vector<int>& ranks
   segment.ring_everyone();
 }
 
+void raise_death(Segment& segment, const std::vector<int>& ranks, const std::string& where) {
+  raise_fault(segment, ErrorKind::RankFailure, ranks,
+              list_ranks(ranks) + " died (the process has ended) while " + where + " needs " +
+                  (ranks.size() == 1 ? "it." : "them."));
+}
+
 bool has_fault(Segment& segment) {
   return AtomicRef(segment.hall().fault.state).load(acquire) == FaultRecord::raised;
 }

@@ -12,6 +12,9 @@ namespace ringtree {
 /// Records the fault, unless another one came first, and wakes everyone.
 void raise_fault(Segment& segment, ErrorKind kind, const std::vector<int>& ranks, const std::string& text);
 
+/// RankFailure: the processes of `ranks` have ended while the call that `where` describes needs them.
+void raise_death(Segment& segment, const std::vector<int>& ranks, const std::string& where);
+
 bool has_fault(Segment& segment);
 
 /// Throws the recorded fault as seen by `rank` in the call that `where` describes.

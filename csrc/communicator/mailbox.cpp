@@ -1,6 +1,8 @@
 #include "communicator/mailbox.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <span>
 
 #include "communicator/fault.h"
@@ -18,6 +20,9 @@ std::uint64_t digest_of(const Letter& letter) {
 std::string contents(std::uint64_t digest) {
   return std::string(name_of(static_cast<DType>(digest & 0xFFU))) + " x " + std::to_string(digest >> 8U);
 }
+
+/// In place of a piece's size: the message says where the receiver can read all of it.
+constexpr std::uint64_t kOffered = ~std::uint64_t{0};
 
 std::size_t bytes_of(const Letter& letter) { return letter.count * size_of(letter.dtype); }
 
@@ -54,7 +59,7 @@ class Mailbox::Watch : public Concern {
   bool needs(int peer) const override {
     const std::lock_guard lock(box_->mutex_);
     const auto stuck = [&](Lane& lane) {
-      return !lane.transfers.empty() && !box_->can_move(lane, lane.transfers.front().letter, acquire);
+      return !lane.transfers.empty() && !box_->can_move(lane, lane.transfers.front(), acquire);
     };
     const auto index = static_cast<std::size_t>(peer);
     return stuck(box_->outgoing_[index]) || stuck(box_->incoming_[index]);
@@ -74,9 +79,10 @@ class Mailbox::Watch : public Concern {
   Mailbox* box_;
 };
 
-Mailbox::Mailbox(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds)
+Mailbox::Mailbox(Segment& segment, const Liveness& liveness, Reach& reach, int rank, double timeout_seconds)
     : segment_(&segment),
       liveness_(&liveness),
+      reach_(&reach),
       rank_(rank),
       timeout_seconds_(timeout_seconds),
       spins_(spins_for(segment.world())),
@@ -98,7 +104,7 @@ std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool
     check_open(letters[passed]);
     for (const Letter& letter : std::span(letters).subspan(passed)) {
       Lane& to = lane_of(letter);
-      to.transfers.push_back({letter, ++to.letters, call, 0, Clock::now()});
+      to.transfers.push_back({letter, ++to.letters, call, 0, letters.size() > 1, std::nullopt, Clock::now()});
       if (!call->work)
         call->work = std::make_shared<Work>(
             "rank " + std::to_string(rank_) + ", " + describe(to.transfers.back()), std::move(keep));
@@ -199,6 +205,11 @@ bool Mailbox::can_move(Lane& lane, const Letter& letter, Order order) {
   return letter.outgoing ? sender(lane, letter).ready(order) : receiver(lane, letter).ready(order);
 }
 
+bool Mailbox::can_move(Lane& lane, const Transfer& transfer, Order order) {
+  return transfer.offered ? sender(lane, transfer.letter).is_drained(*transfer.offered, order)
+                          : can_move(lane, transfer.letter, order);
+}
+
 /// Of a letter that can move. False: what arrives belongs to another call, which is now a fault.
 bool Mailbox::move_piece(Lane& lane, const Letter& letter, std::size_t offset, std::size_t bytes,
                          Solo& team) {
@@ -223,13 +234,57 @@ bool Mailbox::move_piece(Lane& lane, const Letter& letter, std::size_t offset, s
   return true;
 }
 
+/// Tells the receiver where to read, if that is better than sending pieces. The slot comes back when it has.
+bool Mailbox::offer(Lane& lane, Transfer& transfer, Solo& team) {
+  const Letter& letter = transfer.letter;
+  const std::size_t bytes = bytes_of(letter);
+  if (!letter.outgoing || transfer.moved_bytes != 0 || bytes <= segment_->layout().mail.slot_bytes)
+    return false;
+  const std::optional<Offer> offer = reach_->offer_to(letter.peer, letter.data, bytes, transfer.both_ways);
+  if (!offer) return false;
+  Sender to = sender(lane, letter);
+  const Claim slot = to.claim(team, sizeof(Offer));
+  std::memcpy(slot.data, &*offer, sizeof(Offer));
+  to.publish(team, slot, kOffered);
+  transfer.offered = slot.turn;
+  return true;
+}
+
+/// Reads a part of what the sender offers. False: it sends pieces, or reading failed, which is now a fault.
+bool Mailbox::fetch(Lane& lane, Transfer& transfer, Solo& team) {
+  constexpr std::size_t kPart = std::size_t{1} << 20U;  // then others, and faults, have their turn
+  const Letter& letter = transfer.letter;
+  Receiver from = receiver(lane, letter);
+  SlotHeader& header = from.next();
+  if (letter.outgoing || header.bytes != kOffered || header.digest != digest_of(letter)) return false;
+  Offer offer;
+  std::memcpy(&offer, header.data(sizeof(Offer)), sizeof(Offer));
+  const std::size_t bytes = bytes_of(letter), part = std::min(bytes - transfer.moved_bytes, kPart);
+  const int error = reach_->copy_from(letter.peer, offer, transfer.moved_bytes,
+                                      letter.data + transfer.moved_bytes, part, bytes >= kStreamBytes);
+  if (error != 0) {
+    raise_lost(transfer, error);
+    return false;
+  }
+  transfer.moved_bytes += part;
+  if (transfer.moved_bytes == bytes) from.release(team, from.arrival(team, kOffered));
+  return true;
+}
+
 void Mailbox::move_next(Lane& lane, Solo& team) {
   Transfer& transfer = lane.transfers.front();
   const Letter& letter = transfer.letter;
-  const std::size_t bytes =
-      std::min(bytes_of(letter) - transfer.moved_bytes, segment_->layout().mail.slot_bytes);
-  if (!move_piece(lane, letter, transfer.moved_bytes, bytes, team)) return;
-  transfer.moved_bytes += bytes;
+  if (transfer.offered) {
+    transfer.moved_bytes = bytes_of(letter);
+  } else if (offer(lane, transfer, team)) {
+    return;
+  } else if (!fetch(lane, transfer, team)) {
+    if (has_fault(*segment_)) return;
+    const std::size_t bytes =
+        std::min(bytes_of(letter) - transfer.moved_bytes, segment_->layout().mail.slot_bytes);
+    if (!move_piece(lane, letter, transfer.moved_bytes, bytes, team)) return;
+    transfer.moved_bytes += bytes;
+  }
   transfer.since = Clock::now();
   if (transfer.moved_bytes < bytes_of(letter)) return;
 
@@ -247,7 +302,7 @@ bool Mailbox::move_all(Solo& team, Order order) {
   bool moved = false;
   for (std::vector<Lane>* lanes : {&outgoing_, &incoming_}) {
     for (Lane& lane : *lanes) {
-      while (!lane.transfers.empty() && can_move(lane, lane.transfers.front().letter, order) &&
+      while (!lane.transfers.empty() && can_move(lane, lane.transfers.front(), order) &&
              !has_fault(*segment_)) {
         move_next(lane, team);
         moved = true;
@@ -317,6 +372,14 @@ std::string Mailbox::describe(const Transfer& transfer) const {
   return std::string(letter.outgoing ? "send #" : "recv #") + std::to_string(transfer.number) +
          (letter.outgoing ? " to rank " : " from rank ") + std::to_string(letter.peer) + " (" +
          contents(digest_of(letter)) + ")";
+}
+
+void Mailbox::raise_lost(const Transfer& transfer, int error) {
+  const int peer = transfer.letter.peer;
+  if (error == ESRCH) return raise_death(*segment_, {peer}, describe(transfer));
+  raise_fault(*segment_, ErrorKind::TransportError, {peer},
+              "reading the memory of rank " + std::to_string(peer) + " failed in " + describe(transfer) +
+                  ": " + std::strerror(error) + "; was the array freed before it was sent?");
 }
 
 void Mailbox::raise_mismatch(const Letter& letter, std::uint64_t sent_digest) {

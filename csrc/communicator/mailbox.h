@@ -11,12 +11,14 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "communicator/liveness.h"
 #include "communicator/patience.h"
+#include "communicator/reach.h"
 #include "communicator/segment.h"
 #include "communicator/work.h"
 #include "core/dtype.h"
@@ -35,7 +37,7 @@ struct Letter {
 
 class Mailbox {
  public:
-  Mailbox(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds);
+  Mailbox(Segment& segment, const Liveness& liveness, Reach& reach, int rank, double timeout_seconds);
   Mailbox(const Mailbox&) = delete;
   Mailbox& operator=(const Mailbox&) = delete;
   ~Mailbox();
@@ -60,7 +62,9 @@ class Mailbox {
     std::uint64_t number;  ///< among the letters of its lane, from 1
     std::shared_ptr<Call> call;
     std::size_t moved_bytes = 0;
-    Clock::time_point since;  ///< when it last moved, or came to the head of its lane
+    bool both_ways = false;                ///< its call also goes the other way
+    std::optional<std::uint64_t> offered;  ///< the turn in which the receiver was told where to read
+    Clock::time_point since;               ///< when it last moved, or came to the head of its lane
   };
   struct Lane {
     LaneCursor cursor{};
@@ -75,7 +79,10 @@ class Mailbox {
 
   bool pass_at_once(const Letter& letter);
   bool can_move(Lane& lane, const Letter& letter, Order order);
+  bool can_move(Lane& lane, const Transfer& transfer, Order order);
   bool move_piece(Lane& lane, const Letter& letter, std::size_t offset, std::size_t bytes, Solo& team);
+  bool offer(Lane& lane, Transfer& transfer, Solo& team);
+  bool fetch(Lane& lane, Transfer& transfer, Solo& team);
   void move_next(Lane& lane, Solo& team);
   bool move_all(Solo& team, Order order);
   const Transfer* oldest() const;
@@ -86,10 +93,12 @@ class Mailbox {
   void fail_all(const std::exception_ptr& error);
   void help();
   std::string describe(const Transfer& transfer) const;
+  void raise_lost(const Transfer& transfer, int error);
   void raise_mismatch(const Letter& letter, std::uint64_t sent_digest);
 
   Segment* segment_;
   const Liveness* liveness_;
+  Reach* reach_;
   int rank_;
   double timeout_seconds_;
   int spins_;

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstring>
 
 #include "communicator/fault.h"
 
@@ -101,10 +103,7 @@ void Patience::look_around(int peer) {
     raise_fault(*segment_, ErrorKind::RankFailure, gone,
                 list_ranks(gone) + " closed the communicator while " + concern_->describe() + " needs " +
                     (gone.size() == 1 ? "it." : "them."));
-  if (!died.empty())
-    raise_fault(*segment_, ErrorKind::RankFailure, died,
-                list_ranks(died) + " died (the process has ended) while " + concern_->describe() + " needs " +
-                    (died.size() == 1 ? "it." : "them."));
+  if (!died.empty()) raise_death(*segment_, died, concern_->describe());
 
   const double waited = std::chrono::duration<double>(Clock::now() - started_).count();
   if (waited > timeout_seconds_) concern_->give_up(peer, timeout_seconds_);
@@ -115,6 +114,17 @@ void Patience::look_around(int peer) {
     throw Interrupted();
   }
   if (has_fault(*segment_)) throw_fault(*segment_, rank_, concern_->describe());
+}
+
+void Patience::lose(int peer, int error) {
+  const std::string where = concern_->describe();
+  if (error == ESRCH)
+    raise_death(*segment_, {peer}, where);
+  else
+    raise_fault(*segment_, ErrorKind::TransportError, {peer},
+                "reading the memory of rank " + std::to_string(peer) + " failed in " + where + ": " +
+                    std::strerror(error) + "; was its array freed during the call?");
+  throw_fault(*segment_, rank_, where);
 }
 
 void Patience::disagree(int peer, std::uint64_t sent, std::uint64_t expected) {

@@ -45,6 +45,7 @@ class Patience : public Waiter {
   void rest(std::uint32_t ticket, int peer) override;
   void resume() noexcept override;
   void disagree(int peer, std::uint64_t sent, std::uint64_t expected) override;
+  void lose(int peer, int error) override;
 
   /// Throws if waiting has become pointless.
   void look_around(int peer);

@@ -9,6 +9,7 @@
 #include "communicator/fault.h"
 #include "communicator/liveness.h"
 #include "communicator/patience.h"
+#include "communicator/reach.h"
 #include "communicator/segment.h"
 #include "core/errors.h"
 
@@ -67,6 +68,8 @@ void meet(Segment& segment, int rank, const std::vector<int>& pids, double timeo
   const Clock::time_point started = Clock::now();
   Board& board = segment.board(rank);
   board.pid = getpid();
+  board.probe_address = reinterpret_cast<std::uintptr_t>(&probe_word());
+  board.probe = probe_word();
   AtomicRef(board.state).store(Board::present, release);
   std::uint32_t& attached = segment.hall().attached;
   __atomic_fetch_add(&attached, 1, __ATOMIC_SEQ_CST);

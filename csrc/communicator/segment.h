@@ -30,7 +30,8 @@ struct FaultRecord {
 };
 
 struct alignas(kCacheLine) Hall {
-  std::uint32_t attached;  ///< ranks that have mapped the segment
+  std::uint32_t attached;    ///< ranks that have mapped the segment
+  std::uint64_t reach_from;  ///< the first call in which ranks ask for one another's blocks; 0: not so far
   FaultRecord fault;
   std::array<std::uint64_t, 16> decisions;  ///< by round of shrink(): 1 + the rank whose proposal was taken
 };
@@ -38,12 +39,16 @@ struct alignas(kCacheLine) Hall {
 /// What one rank tells the others; written by it alone.
 struct alignas(kCacheLine) Board {
   enum State : std::uint32_t { absent, present, left };
+  enum Access : std::uint32_t { tried = 1, opens_files = 2, reads_memory = 4 };
   static constexpr int kRecords = 8;
 
   std::uint64_t arrived;  ///< the sequence number of the newest collective it has entered
   std::uint64_t done;     ///< of the newest it has finished
   std::uint32_t state;
   std::int32_t pid;
+  std::uint64_t probe_address;  ///< in that process: where `probe` stands too, for those who may look
+  std::uint64_t probe;
+  std::uint32_t access;  ///< to its peers' memory: Access bits, 0 until it has tried
   std::array<std::array<std::uint64_t, 4>, kRecords> records;  ///< the newest CallHeaders
 
   std::uint64_t shrinking;                              ///< the round of shrink() it has come to

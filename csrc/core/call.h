@@ -33,8 +33,14 @@ struct CallHeader {
   std::uint8_t collective;
   std::uint8_t dtype;
   std::uint8_t op;
-  std::uint8_t algorithm;  ///< index in the catalogue
+  std::uint8_t algorithm;  ///< index in the catalogue, perhaps with kOrZeroCopy
   std::int32_t root;
+
+  /// The ranks first ask whether zero_copy is possible.
+  static constexpr std::uint8_t kOrZeroCopy = 0x80;
+
+  constexpr std::uint8_t algorithm_index() const { return algorithm & (kOrZeroCopy - 1U); }
+  constexpr bool asks_for_zero_copy() const { return (algorithm & kOrZeroCopy) != 0; }
 };
 
 /// One word for a whole header: two different calls share it about once in 2^64 pairs.

@@ -9,6 +9,7 @@
 //   disagree(peer, ...)     `peer` sent something that belongs to another call
 //   copy, combine           the work on elements
 //   stream                  a copy to where this call will not look again
+//   get(peer, ...)          such a copy from the memory of a peer
 #pragma once
 
 #include <cstddef>
@@ -16,6 +17,7 @@
 #include <cstring>
 
 #include "core/doorbell.h"
+#include "core/other_process.h"
 #include "core/platform.h"
 #include "core/span.h"
 #include "core/stream.h"
@@ -40,6 +42,8 @@ class Waiter {
   virtual void resume() noexcept = 0;
   /// Throws Mismatch, naming both calls: `peer` sent a message of `sent` bytes where `expected` were due.
   virtual void disagree(int peer, std::uint64_t sent, std::uint64_t expected) = 0;
+  /// Throws, because memory of `peer` could not be read; `error` is the errno.
+  virtual void lose(int peer, int error) = 0;
 };
 
 class Solo {
@@ -88,9 +92,20 @@ class Solo {
     if (destination != source && count != 0) std::memcpy(destination, source, count * sizeof(T));
   }
 
+  /// From now on peers' memory is what `processes` have at the addresses that get() is given; 0, and nobody
+  /// at all, stands for memory that is mapped here.
+  void attach(const std::int32_t* processes) { processes_ = processes; }
+
+  template <class T>
+  void get(int peer, T* destination, const T* source, std::size_t count) {
+    if (processes_ == nullptr || processes_[peer] == 0) return stream(destination, source, count);
+    const int error = read_memory_of(processes_[peer], destination, source, count * sizeof(T));
+    if (error != 0) waiter_->lose(peer, error);
+  }
+
   template <class T>
   void stream(T* destination, const T* source, std::size_t count) {
-    if (bypasses_caches_)
+    if (bypasses_caches_ && destination != source)
       stream_copy(destination, source, count * sizeof(T));
     else
       copy(destination, source, count);
@@ -119,6 +134,7 @@ class Solo {
   int world_;
   int spins_;
   bool bypasses_caches_;
+  const std::int32_t* processes_ = nullptr;
 };
 
 #ifdef __CUDACC__
@@ -167,6 +183,11 @@ class Block {
 
   template <class T>
   RT_DEVICE void stream(T* destination, const T* source, std::size_t count) {
+    copy(destination, source, count);
+  }
+
+  template <class T>
+  RT_DEVICE void get(int /*peer*/, T* destination, const T* source, std::size_t count) {
     copy(destination, source, count);
   }
 

@@ -75,6 +75,14 @@ RT_HD void forward(Team& team, Receiver from, Sender to, Span<T> piece, Store ho
   from.release(team, arrived);
 }
 
+/// Returns when every rank has come here.
+template <class Team>
+RT_HD void assemble(Team& team, Window& window, int world) {
+  window.publish(team, window.claim(team, 0), 0);
+  for (int peer = 0; peer < world; ++peer) window.view(team, peer, 0);
+  window.done(team);
+}
+
 /// Shows `piece` to every peer.
 template <class Team, class T>
 RT_HD void post(Team& team, Window& window, Span<const T> piece) {

@@ -18,7 +18,24 @@ struct LinkState {
   WindowCursor* window;
   const void** sources;  ///< room for the operands of one combine
   std::byte* scratch;    ///< one lane slot of working memory
+  const void** inputs;   ///< the ranks' buffers, as this rank reaches them, during a call that does
+  void** outputs;
 };
+
+/// What an algorithm does with its peers' buffers themselves.
+enum class Access {
+  none,
+  copy,  ///< copies from their inputs: the kernel of the host can do that, too
+  use,   ///< computes with their inputs, or writes to their outputs: they have to be mapped
+};
+
+template <class Algorithm>
+constexpr Access access_of() {
+  if constexpr (requires { Algorithm::kAccess; })
+    return Algorithm::kAccess;
+  else
+    return Access::none;
+}
 
 class Links {
  public:
@@ -61,6 +78,16 @@ class Links {
 
   /// Room for the addresses of one operand a rank.
   RT_HD const void** sources() const { return state_.sources; }
+
+  /// The buffers that `rank` has passed to this call, for an algorithm that has declared its access.
+  template <class T>
+  RT_HD const T* input_of(int rank) const {
+    return static_cast<const T*>(state_.inputs[rank]);
+  }
+  template <class T>
+  RT_HD T* output_of(int rank) const {
+    return static_cast<T*>(state_.outputs[rank]);
+  }
 
  private:
   std::byte* memory_;

@@ -74,6 +74,13 @@ class Sender {
     return cursor_->turn - cursor_->drained < slots;
   }
 
+  /// Whether the receiver has given back the slot of `turn`.
+  RT_HD bool is_drained(std::uint64_t turn, Order order) const {
+    if (cursor_->drained > turn) return true;
+    cursor_->drained = AtomicRef(drained()).load(order);  // pairs with: the signal in release()
+    return cursor_->drained > turn;
+  }
+
   /// Waits for a free slot; the caller writes the piece to `.data`.
   template <class Team>
   RT_HD Claim claim(Team& team, std::size_t bytes) {

@@ -11,7 +11,16 @@ In short:
 """
 
 from ringtree._core import Work, __version__
-from ringtree.catalogue import COLLECTIVES, DTYPES, OPS, TRANSPORTS, PremulSum, algorithms, premul_sum
+from ringtree.catalogue import (
+    COLLECTIVES,
+    DTYPES,
+    OPS,
+    TRANSPORTS,
+    ZERO_COPY,
+    PremulSum,
+    algorithms,
+    premul_sum,
+)
 from ringtree.communicator import Communicator
 from ringtree.errors import (
     Aborted,
@@ -30,6 +39,7 @@ __all__ = [
     "DTYPES",
     "OPS",
     "TRANSPORTS",
+    "ZERO_COPY",
     "Aborted",
     "Communicator",
     "InvalidArgument",

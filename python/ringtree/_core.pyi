@@ -32,6 +32,18 @@ def address(buffer: object, writable: bool) -> int:
         BufferError: it is not C-contiguous, or is read-only where it must be writable.
     """
 
+class Block:
+    """Memory that peers can map: a writable buffer of bytes."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def allocate(nbytes: int) -> Block:
+    """A block of so many bytes, of whatever content.
+
+    Raises:
+        TransportError: there is not so much memory.
+    """
+
 def simd() -> str:
     """The instruction set of the reduction loops."""
 
@@ -197,6 +209,9 @@ class Communicator:
 
     def prefer(self, collective: str, rules: Sequence[tuple[int, str]]) -> None:
         """Let "auto" take an algorithm up to so many bytes, ascending; the last rule covers all above."""
+
+    def force(self, collective: str, algorithm: str) -> None:
+        """Let "auto" take this algorithm and no other."""
 
     def inject(self, faults: str) -> None: ...
     def survivors(self) -> list[int]: ...

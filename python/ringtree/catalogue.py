@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ringtree._core import COLLECTIVES, DTYPES, OPS, TRANSPORTS, algorithms
+from ringtree import _core
+from ringtree._core import COLLECTIVES, DTYPES, OPS, TRANSPORTS
 from ringtree.errors import InvalidArgument
 
 __all__ = [
@@ -10,12 +11,28 @@ __all__ = [
     "DTYPES",
     "OPS",
     "TRANSPORTS",
+    "ZERO_COPY",
     "Op",
     "PremulSum",
     "algorithms",
     "op_code",
     "premul_sum",
 ]
+
+ZERO_COPY = "zero_copy"  # the algorithm of most collectives for arrays of `Communicator.empty`
+
+
+def algorithms(collective: str) -> list[str]:
+    """Names that `algorithm=` takes for arrays in any memory; beside these there is `rt.ZERO_COPY`.
+
+    Args:
+        collective: one of `rt.COLLECTIVES`.
+
+    Raises:
+        InvalidArgument: there is no such collective; names those there are.
+    """
+    return [name for name in _core.algorithms(collective) if name != ZERO_COPY]
+
 
 _PLAIN_OPS = {name: (code, 1.0) for code, name in enumerate(OPS)}
 _PREMUL_SUM, _ = _PLAIN_OPS.pop("premul_sum")  # says nothing without a factor

@@ -15,7 +15,6 @@ from ringtree.errors import InvalidArgument
 
 VERSION = 1
 
-_ANY_SIZE = 2**62  # bytes
 
 Rules = list[tuple[int, str]]  # (up to this many bytes, algorithm), ascending; the last holds for all above
 
@@ -59,8 +58,6 @@ class Settings:
         for entry in self.tuned:
             if (entry.transport, entry.world) == (transport, world):
                 yield entry.collective, entry.rules
-        for collective, name in self.forced.items():
-            yield collective, [(_ANY_SIZE, name)]
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:

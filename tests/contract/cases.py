@@ -80,10 +80,11 @@ def output_size(case: Case, rank: int, world: int) -> int:
             return case.share(rank)
 
 
-def _allocate(case: Case, count: int) -> Array:
+def _allocate(comm: rt.Communicator, case: Case, count: int) -> Array:
     """Poisoned memory, off the alignment of its own elements' vectors if the case says so."""
     skipped = 1 if case.form == MISALIGNED else 0
-    array = np.empty(count + skipped, NUMPY_TYPES[case.dtype])
+    empty = comm.empty if case.algorithm == "zero_copy" else np.empty
+    array = empty(count + skipped, NUMPY_TYPES[case.dtype])
     array.view(np.uint8)[:] = 1 if case.dtype == "bool" else 0xA5
     return array[skipped:]
 
@@ -114,9 +115,9 @@ def start(comm: rt.Communicator, case: Case, x: Array) -> Started:
     world, rank = comm.world_size, comm.rank
     in_place = case.form == IN_PLACE
     begin = sum(case.shares(world)[:rank])
-    given = _allocate(case, x.size)
+    given = _allocate(comm, case, x.size)
     given[:] = x
-    out = _allocate(case, output_size(case, rank, world))
+    out = _allocate(comm, case, output_size(case, rank, world))
     keywords: dict[str, Any] = {"algorithm": case.algorithm, "async_op": case.form == ASYNC}
     counts = [list(case.counts)] if case.counts else []
     op = reference.operation(case.op)

@@ -21,7 +21,10 @@ SIZES = (0, 1, 2, 7, 63, 64, 1000, 4097)
 UNEVEN = ("all_gather", "reduce_scatter", "all_to_all")
 
 ENTRIES = [
-    (c, algorithm) for c in rt.COLLECTIVES if c != "barrier" for algorithm in (*rt.algorithms(c), "auto")
+    (c, algorithm)
+    for c in rt.COLLECTIVES
+    if c != "barrier"
+    for algorithm in (*rt.algorithms(c), rt.ZERO_COPY, "auto")
 ]
 everywhere = pytest.mark.parametrize("transport", TRANSPORTS)
 every_world = pytest.mark.parametrize("world", WORLDS)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ringtree as rt
 from ringtree import _core
 
 ROOT = Path(__file__).parents[2]
@@ -221,7 +222,7 @@ def table_of_choices(worlds: tuple[int, ...] = (2, 4, 8, 16)) -> str:
         return cost.steps * step_us + cost.moved_bytes / bytes_per_us
 
     def rules(collective: str, world: int) -> str:
-        names = _core.algorithms(collective)
+        names = rt.algorithms(collective)
         chosen = [
             min(names, key=lambda name: microseconds(collective, name, world, 2**e)) for e in range(3, 41)
         ]

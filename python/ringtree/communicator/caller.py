@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ringtree import _core
 from ringtree.buffers import ArrayLike, Buffer, as_buffer
-from ringtree.catalogue import Op, algorithms, op_code
+from ringtree.catalogue import Op, op_code
 from ringtree.errors import InvalidArgument
 
 
@@ -46,7 +46,7 @@ class Caller:
             raise self._refusal(call, error) from None
 
     def _check_algorithm(self, collective: str, name: str) -> None:
-        known = algorithms(collective)
+        known = _core.algorithms(collective)
         if name not in known:
             raise self._refusal(
                 collective, f"there is no algorithm {name!r}; there are auto, {', '.join(known)}"

@@ -4,17 +4,18 @@ import operator
 from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from weakref import WeakSet, finalize
 
 import numpy as np
 
 from ringtree import _core
 from ringtree._core import Work
+from ringtree.allocation import empty
 from ringtree.communicator.movement import Movement
 from ringtree.communicator.point_to_point import PointToPoint
 from ringtree.communicator.reductions import Reductions
-from ringtree.errors import RankFailure
+from ringtree.errors import InvalidArgument, RankFailure
 from ringtree.rendezvous import Exchange, through_parent
 from ringtree.tuning import Settings
 
@@ -79,6 +80,30 @@ class Communicator(Reductions, Movement, PointToPoint):
         if algorithm != "auto":
             self._check_algorithm("barrier", algorithm)
         return self._core.barrier(algorithm, async_op)
+
+    def empty(self, shape: int | Sequence[int], dtype: Any = "float32") -> Any:
+        """An array in memory that the other ranks can map, of whatever content.
+
+        Collectives of 64 KiB and more whose arrays all come from here reduce and copy them directly, without
+        a copy into a shared segment. Not a collective. The memory is the process's and serves all of its
+        communicators; what is freed is kept for the next array. After an error that ended a call (not an
+        InvalidArgument), ranks that have not noticed yet may still write to the arrays that it was given.
+
+        Args:
+            shape: a number of elements, or their number in each dimension.
+            dtype: NumPy's, by object or name, or a `torch.dtype`. Bytes of this shape and type must be there.
+
+        Returns:
+            A NumPy array, or a Torch tensor if `dtype` is Torch's; contiguous.
+
+        Raises:
+            InvalidArgument: there is no such type.
+            TransportError: there is not so much memory.
+        """
+        try:
+            return empty(shape, dtype)
+        except InvalidArgument as error:
+            raise self._refusal("empty", error) from None
 
     def split(self, color: int | None, key: int = 0) -> "Communicator | None":
         """Divide the ranks into groups, each with a communicator of its own; every rank must call it.
@@ -228,6 +253,8 @@ def open_communicator(
     core = _core.Communicator(transport, rank, world, timeout, exchange_with_settings)
     for collective, preferred in rules:
         core.prefer(collective, preferred)
+    for collective, algorithm in shared.forced.items():
+        core.force(collective, algorithm)
     if faults:
         core.inject(faults)
     return Communicator(core, shared)

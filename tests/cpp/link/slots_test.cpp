@@ -25,6 +25,9 @@ class Yielding : public Waiter {
     throw std::runtime_error("peer " + std::to_string(peer) + " sent " + std::to_string(sent) +
                              ", expected " + std::to_string(expected));
   }
+  void lose(int peer, int error) override {
+    throw std::runtime_error("lost peer " + std::to_string(peer) + ": errno " + std::to_string(error));
+  }
 };
 
 constexpr std::uint64_t kDigest = 42;
