@@ -37,9 +37,18 @@ int pagemap() {
   return descriptor;
 }
 
-}  // namespace
+/// What was found of a buffer, for its next uses: asking takes about a microsecond. Pages that have changed
+/// since are noticed late, which costs time and nothing else.
+struct Found {
+  const void* memory = nullptr;
+  std::size_t bytes = 0;
+  unsigned uses_left = 0;
+  bool huge = false;
+};
+constexpr unsigned kUses = 64;
+constexpr std::size_t kRemembered = 16;
 
-bool lies_in_huge_pages(const void* memory, std::size_t bytes) {
+bool ask(const void* memory, std::size_t bytes) {
   constexpr std::size_t kShareOfSmallPages = 8;  // one in so many may be small: the ends of a buffer
   const auto begin = reinterpret_cast<std::uintptr_t>(memory);
   std::array<PageRegion, 4> small{};
@@ -59,6 +68,17 @@ bool lies_in_huge_pages(const void* memory, std::size_t bytes) {
     pages += (region.end - region.start) / kPage;
   }
   return pages < scan.max_pages && static_cast<std::size_t>(found) < small.size();
+}
+
+}  // namespace
+
+bool lies_in_huge_pages(const void* memory, std::size_t bytes) {
+  thread_local std::array<Found, kRemembered> remembered;
+  Found& found = remembered[(reinterpret_cast<std::uintptr_t>(memory) >> 12U) % kRemembered];
+  if (found.uses_left == 0 || found.memory != memory || found.bytes != bytes)
+    found = {memory, bytes, kUses, ask(memory, bytes)};
+  --found.uses_left;
+  return found.huge;
 }
 
 }  // namespace ringtree
