@@ -90,18 +90,25 @@ Communicator::~Communicator() { leave(false); }
 std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std::shared_ptr<void> keep) {
   check_usable(request.name());
   check(request, rank_, world_);
-  if (injection_ && injection_->strikes(request.name())) return left_out(async);
+  std::vector<Injection::Fault> faults;
+  if (injection_) {
+    Injection::Fate fate = injection_->call(request.name());
+    if (fate.is_dropped) return left_out(async);
+    faults = std::move(fate.middle);
+  }
 
   std::unique_lock order(order_, std::try_to_lock);
   if (!async && order.owns_lock() && queue_.empty()) {
     check_usable(request.name());  // it may have been closed meanwhile
     Prepared call = prepare(request);
+    call.faults = std::move(faults);
     execute(call);
     return nullptr;
   }
   if (!order.owns_lock()) order.lock();
   check_usable(request.name());
   queue_.push_back({prepare(request), nullptr});
+  queue_.back().call.faults = std::move(faults);
   auto work = std::make_shared<Work>(
       "rank " + std::to_string(rank_) + ", " + describe(queue_.back().call.header), std::move(keep));
   queue_.back().work = work;
@@ -131,7 +138,7 @@ std::shared_ptr<Work> Communicator::exchange(const std::vector<Letter>& letters,
   }
   if (injection_)
     for (const Letter& letter : letters)
-      if (injection_->strikes(letter.outgoing ? "send" : "recv")) return left_out(async);
+      if (injection_->call(letter.outgoing ? "send" : "recv").is_dropped) return left_out(async);
   return mailbox_->exchange(letters, !async, std::move(keep));
 }
 
@@ -316,10 +323,16 @@ void Communicator::execute(Prepared& call) {
   if (has_fault(*segment_)) throw_fault(*segment_, rank_, describe(header));
   board.enter(header);
   if (call.op == ReduceOp::premul_sum) scale_input(call);
-  if (world_ == 1) return copy_alone(call);
+  if (world_ == 1) {
+    for (const Injection::Fault& fault : call.faults) Injection::strike(fault);
+    return copy_alone(call);
+  }
 
   patience_->begin(concern);
-  Solo team(*patience_, segment_->doorbells(), rank_, world_, spins_, call.task.out_count * call.unit());
+  Ambush ambush(*patience_, call.faults, world_);
+  const bool strikes = !call.faults.empty();
+  Solo team(strikes ? static_cast<Waiter&>(ambush) : *patience_, segment_->doorbells(), rank_, world_,
+            strikes ? 0 : spins_, call.task.out_count * call.unit());
   const LinkState state{sent_.data(),    received_.data(), &window_,        sources_.data(),
                         scratch_.data(), reach_.inputs(),  reach_.outputs()};
   Links links(segment_->links(), segment_->layout(), state, digest_of(header), rank_);
@@ -340,6 +353,7 @@ void Communicator::execute(Prepared& call) {
     }
   }
   algorithm->run(team, links, call.task);
+  if (strikes) ambush.end();
 
   if (!confirmed && (collective == Collective::broadcast || collective == Collective::reduce ||
                      collective == Collective::gather || collective == Collective::scatter))

@@ -16,9 +16,11 @@ namespace ringtree {
 namespace {
 
 [[noreturn]] void refuse(const std::string& fault, const std::string& why) {
-  throw InvalidArgument("RINGTREE_FAULT: '" + fault + "': " + why +
-                        "; a fault is rank=2,op=all_reduce,seq=137,kind=kill with the kinds kill, stop, drop "
-                        "and delay:50ms (or us, s), op and seq may be left out, and ; separates faults");
+  throw InvalidArgument(
+      "RINGTREE_FAULT: '" + fault + "': " + why +
+      "; a fault is rank=2,op=all_reduce,seq=137,kind=kill with the kinds kill, stop, drop "
+      "and delay:50ms (or us, s), op and seq may be left out, at=middle strikes a collective on its "
+      "way, and ; separates faults");
 }
 
 std::uint64_t number_of(const std::string& fault, const std::string& name, const std::string& text) {
@@ -76,6 +78,9 @@ Injection::Fault parse_one(const std::string& text) {
     } else if (name == "seq") {
       fault.sequence = number_of(text, name, value);
       if (fault.sequence == 0) refuse(text, "seq counts from 1");
+    } else if (name == "at") {
+      if (value != "middle") refuse(text, "at must be middle, not '" + value + "'");
+      fault.in_the_middle = true;
     } else if (name == "kind") {
       set_kind(fault, text, value);
       has_kind = true;
@@ -85,6 +90,10 @@ Injection::Fault parse_one(const std::string& text) {
   }
   if (!has_rank) refuse(text, "rank is missing");
   if (!has_kind) refuse(text, "kind is missing");
+  if (fault.in_the_middle && fault.kind == Injection::Kind::drop)
+    refuse(text, "a call that has begun cannot be dropped");
+  if (fault.in_the_middle && (fault.op == "send" || fault.op == "recv"))
+    refuse(text, "at=middle is for collectives");
   return fault;
 }
 
@@ -117,28 +126,32 @@ Injection::Injection(const std::string& text, int rank, int world) {
   }
 }
 
-bool Injection::strikes(const std::string& op) {
+Injection::Fate Injection::call(const std::string& op) {
   std::vector<Fault> due;
-  bool drop = false;
+  Fate fate;
+  const bool is_message = op == "send" || op == "recv";
   {
     const std::lock_guard lock(mutex_);
     std::uint64_t& counter = op == "send" ? sends_ : op == "recv" ? recvs_ : collectives_;
     ++counter;
     std::erase_if(faults_, [&](const Fault& fault) {
-      const bool is_due =
-          (fault.op.empty() || fault.op == op) && (fault.sequence == 0 || fault.sequence == counter);
-      if (is_due) due.push_back(fault);
+      const bool is_due = (fault.op.empty() || fault.op == op) && !(fault.in_the_middle && is_message) &&
+                          (fault.sequence == 0 || fault.sequence == counter);
+      if (is_due) (fault.in_the_middle ? fate.middle : due).push_back(fault);
       return is_due && fault.sequence != 0;
     });
-    drop = std::any_of(due.begin(), due.end(), [](const Fault& fault) { return fault.kind == Kind::drop; });
-    if (drop) --counter;  // the next call has this one's number
+    fate.is_dropped =
+        std::any_of(due.begin(), due.end(), [](const Fault& fault) { return fault.kind == Kind::drop; });
+    if (fate.is_dropped) --counter;  // the next call has this one's number
   }
-  for (const Fault& fault : due) {
-    if (fault.kind == Kind::kill) kill(getpid(), SIGKILL);
-    if (fault.kind == Kind::stop) kill(getpid(), SIGSTOP);
-    if (fault.kind == Kind::delay) sleep_for(fault.delay);
-  }
-  return drop;
+  for (const Fault& fault : due) strike(fault);
+  return fate;
+}
+
+void Injection::strike(const Fault& fault) {
+  if (fault.kind == Kind::kill) kill(getpid(), SIGKILL);
+  if (fault.kind == Kind::stop) kill(getpid(), SIGSTOP);
+  if (fault.kind == Kind::delay) sleep_for(fault.delay);
 }
 
 }  // namespace ringtree

@@ -37,6 +37,63 @@ def test_kill_strikes_at_the_call_and_is_named_within_a_second(asynchronous: boo
         assert tried.seconds < WITHIN_SECONDS
 
 
+ALGORITHMS = [(c, name) for c in rt.COLLECTIVES for name in rt.algorithms(c)]
+
+
+def call_three_times(comm: rt.Communicator, collective: str, algorithm: str) -> Attempt:
+    n = comm.world_size
+    small, large = np.ones(50_000), np.ones(50_000 * n)
+    calls = {
+        "all_reduce": lambda: comm.all_reduce(small, algorithm=algorithm),
+        "reduce": lambda: comm.reduce(small, algorithm=algorithm),
+        "broadcast": lambda: comm.broadcast(small, algorithm=algorithm),
+        "all_gather": lambda: comm.all_gather(large, small, algorithm=algorithm),
+        "reduce_scatter": lambda: comm.reduce_scatter(small, large, algorithm=algorithm),
+        "all_to_all": lambda: comm.all_to_all(large, np.ones_like(large), algorithm=algorithm),
+        "gather": lambda: comm.gather(None if comm.rank else large, small, algorithm=algorithm),
+        "scatter": lambda: comm.scatter(small, None if comm.rank else large, algorithm=algorithm),
+        "barrier": lambda: comm.barrier(algorithm=algorithm),
+    }
+
+    def work() -> None:
+        for _ in range(3):
+            calls[collective]()
+
+    return attempt(work)
+
+
+@pytest.mark.parametrize("victim", [0, 4])
+@pytest.mark.parametrize(("collective", "algorithm"), ALGORITHMS)
+def test_a_rank_killed_in_the_middle_of_any_algorithm_is_named_by_all(
+    collective: str, algorithm: str, victim: int
+) -> None:
+    faults = {"RINGTREE_FAULT": f"rank={victim},seq=2,kind=kill,at=middle"}
+    outcomes = run_processes(5, call_three_times, collective, algorithm, environment=faults)
+    assert outcomes.pop(victim).exitcode == -signal.SIGKILL
+    for outcome in outcomes:
+        tried = outcome.result()
+        assert_error(tried.error, rt.RankFailure, f"rank {victim} died", ranks=(victim,))
+        assert tried.seconds < WITHIN_SECONDS
+
+
+def test_a_rank_stopped_in_the_middle_has_arrived_but_does_not_go_on() -> None:
+    faults = {"RINGTREE_FAULT": "rank=1,seq=2,kind=stop,at=middle"}
+    with Processes(3, reduce_five_times, False, environment=faults, options={"timeout": 1.5}) as ranks:
+        for rank in (0, 2):
+            assert ranks.wait_for(rank, 30)
+        os.kill(ranks.pids[1], signal.SIGCONT)
+        outcomes = ranks.outcomes()
+    for outcome in outcomes:
+        assert_error(outcome.result().error, rt.Timeout, "all_reduce #2", "all ranks have arrived, but rank")
+
+
+def test_a_rank_that_is_late_in_the_middle_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGTREE_FAULT", "rank=0,op=all_reduce,kind=delay:50ms,at=middle")
+    for tried in rt.run_local(2, reduce_five_times, True):
+        assert tried.error is None
+        assert tried.seconds > 0.25
+
+
 def test_a_stopped_rank_is_named_at_the_timeout() -> None:
     faults = {"RINGTREE_FAULT": "rank=1,seq=2,kind=stop"}
     with Processes(3, reduce_five_times, False, environment=faults, options={"timeout": 1.5}) as ranks:

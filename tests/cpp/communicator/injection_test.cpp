@@ -44,7 +44,10 @@ TEST(InjectedFaults, ThatMakeNoSenseAreExplained) {
            {"rank=1,kind=delay:ms", "the delay must be a number, not ''"},
            {"rank=1,op=allreduce,kind=kill", "there is no call 'allreduce'"},
            {"rank=1,seq=0,kind=kill", "seq counts from 1"},
-           {"rank=1,kind=kill,when=now", "'when=now' says nothing"}}) {
+           {"rank=1,kind=kill,when=now", "'when=now' says nothing"},
+           {"rank=1,kind=kill,at=once", "at must be middle, not 'once'"},
+           {"rank=1,kind=drop,at=middle", "a call that has begun cannot be dropped"},
+           {"rank=1,op=recv,kind=stop,at=middle", "at=middle is for collectives"}}) {
     try {
       Injection::parse("rank=0,kind=stop;" + text);
       FAIL() << text;
@@ -58,32 +61,44 @@ TEST(InjectedFaults, ThatMakeNoSenseAreExplained) {
 
 TEST(InjectedFaults, StrikeTheirRankAtTheirCallAndOnce) {
   Injection other("rank=1,kind=drop", 0, 2);
-  EXPECT_FALSE(other.strikes("all_reduce"));
+  EXPECT_FALSE(other.call("all_reduce").is_dropped);
 
   Injection third("rank=0,seq=3,kind=drop", 0, 2);
-  EXPECT_FALSE(third.strikes("all_reduce"));
-  EXPECT_FALSE(third.strikes("send"));
-  EXPECT_FALSE(third.strikes("barrier"));
-  EXPECT_TRUE(third.strikes("all_reduce"));
-  EXPECT_FALSE(third.strikes("all_reduce"));  // which now has the number 3
+  EXPECT_FALSE(third.call("all_reduce").is_dropped);
+  EXPECT_FALSE(third.call("send").is_dropped);
+  EXPECT_FALSE(third.call("barrier").is_dropped);
+  EXPECT_TRUE(third.call("all_reduce").is_dropped);
+  EXPECT_FALSE(third.call("all_reduce").is_dropped);  // which now has the number 3
 
   Injection sends("rank=0,op=send,seq=2,kind=drop", 0, 2);
-  EXPECT_FALSE(sends.strikes("send"));
-  EXPECT_FALSE(sends.strikes("recv"));
-  EXPECT_FALSE(sends.strikes("all_reduce"));
-  EXPECT_TRUE(sends.strikes("send"));
+  EXPECT_FALSE(sends.call("send").is_dropped);
+  EXPECT_FALSE(sends.call("recv").is_dropped);
+  EXPECT_FALSE(sends.call("all_reduce").is_dropped);
+  EXPECT_TRUE(sends.call("send").is_dropped);
 
   Injection every("rank=0,op=barrier,kind=drop", 0, 2);
   for (int i = 0; i < 3; ++i) {
-    EXPECT_TRUE(every.strikes("barrier"));
-    EXPECT_FALSE(every.strikes("all_reduce"));
+    EXPECT_TRUE(every.call("barrier").is_dropped);
+    EXPECT_FALSE(every.call("all_reduce").is_dropped);
   }
+}
+
+TEST(InjectedFaults, ForTheMiddleOfACallAreHandedToIt) {
+  Injection late("rank=0,seq=2,kind=delay:1us,at=middle;rank=0,kind=stop,op=barrier,at=middle", 0, 2);
+  EXPECT_TRUE(late.call("all_reduce").middle.empty());
+  EXPECT_TRUE(late.call("send").middle.empty());
+  const Injection::Fate second = late.call("all_reduce"), third = late.call("all_reduce");
+  ASSERT_EQ(second.middle.size(), 1U);
+  EXPECT_EQ(second.middle[0].kind, Kind::delay);
+  EXPECT_FALSE(second.is_dropped);
+  EXPECT_TRUE(third.middle.empty());
+  EXPECT_EQ(late.call("barrier").middle.at(0).kind, Kind::stop);
 }
 
 TEST(InjectedFaults, DelayTheCall) {
   Injection late("rank=0,kind=delay:30ms", 0, 1);
   const auto begin = std::chrono::steady_clock::now();
-  EXPECT_FALSE(late.strikes("all_reduce"));
+  EXPECT_FALSE(late.call("all_reduce").is_dropped);
   EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(30));
 }
 
