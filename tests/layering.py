@@ -37,7 +37,7 @@ FOREIGN: Mapping[str, set[str]] = {
     "cuda": {"cuda"},
 }
 # csrc/catalogue/ writes these into the build folder. They list whole layers, so they belong to none.
-GENERATED = {"algorithms.h", "device_entries.inc"}
+GENERATED = {"algorithms.h", "entries.inc"}
 # The port: nobody else asks which compiler is reading.
 PORT = {"core/platform.h", "core/team.h"}
 
@@ -46,7 +46,7 @@ PORT = {"core/platform.h", "core/team.h"}
 PYTHON_LAYERS = (
     {"_core"},
     {"errors"},
-    {"catalogue"},
+    {"catalogue", "snapshots"},
     {"allocation", "buffers", "launch", "tuning"},
     {"rendezvous"},
     {"communicator"},
@@ -54,7 +54,8 @@ PYTHON_LAYERS = (
     {"compress"},
     {"train", "torch_backend"},
     {"__init__"},
-    {"run"},
+    {"story"},
+    {"run", "top", "trace"},
     {"cli"},
     {"__main__"},
 )

@@ -17,8 +17,10 @@ struct all_gather_recursive_doubling {
   static constexpr Cost cost(const Priced& call) {
     const Hypercube cube(call.world);
     const double folds = cube.rest() > 0 ? 2 : 0;
-    return {(cube.steps + folds) * rounds_of(call.bytes, call.piece_bytes), call.bytes,
-            (6 + 2 * folds) * call.bytes};
+    const double n = call.world, own = cube.first_rank(1);
+    return {cube.exchanges() * rounds_of(call.bytes, call.piece_bytes),
+            folds > 0 ? call.bytes : call.bytes / 2,
+            (2 + folds + 2 * cube.shares_on_the_way() + 2 * (n - own) + folds * n + 2 * n) / n * call.bytes};
   }
 
   template <class Team, class Links, class T>

@@ -1,8 +1,9 @@
 // Double binary tree all-reduce: half of the data climbs and descends each of two trees, in which every
 // rank is a leaf at least once.
 //
-// About 2 log2(n) steps and the ring's bandwidth, once pieces follow each other closely enough to fill the
-// trees: piece p climbs while piece p - lag descends.
+// About 2 log2(n) steps and the ring's bandwidth: pieces follow each other at every step. A rank that is
+// high in a tree gets a climbing piece as many steps later, and one that is deep a descending one. Each
+// expects it then and no sooner: to wait for one tree would hold up the other.
 // Source: P. Sanders, J. Speck, J. Traeff, Parallel Computing 35 (2009).
 #pragma once
 
@@ -16,7 +17,11 @@ namespace ringtree {
 struct all_reduce_double_tree {
   static constexpr Cost cost(const Priced& call) {
     const double rounds = rounds_of(call.bytes / 2, call.piece_bytes);
-    return {2 * double_tree_depth(call.world) + 2 * (rounds - 1), call.bytes, 7 * call.bytes};
+    if (call.world == 2) return {2 * rounds + 2, call.bytes, 5 * call.bytes};  // both trees are one edge
+    // What climbs one tree and what descends the other may share a lane, which then carries two pieces a
+    // round.
+    const double steps = 2 * double_tree_depth(call.world) + rounds - 1;
+    return {steps > 2 * rounds ? steps : 2 * rounds, call.bytes, (call.world == 3 ? 5.5 : 7) * call.bytes};
   }
 
   template <class Team, class Links, class T, class Op>
@@ -26,15 +31,19 @@ struct all_reduce_double_tree {
                                 double_tree_place(links.rank(), links.world(), kRoot, 1)};
     const Chunks halves = Chunks::split(in.size(), 2, kCacheLine / sizeof(T));
     const std::size_t piece = links.template elements<T>(), rounds = halves.rounds(piece);
-    const std::size_t lag = static_cast<std::size_t>(double_tree_depth(links.world()));
+    const int depth = double_tree_depth(links.world());
 
-    for (std::size_t round = 0; round < rounds + lag; ++round) {
-      for (int tree = 0; round < rounds && tree < 2; ++tree) {
+    for (std::size_t step = 0; step < rounds + 2 * depth; ++step) {
+      for (int tree = 0; tree < 2; ++tree) {
+        const std::size_t round = step - (depth - places[tree].depth);  // less than none is more than all
+        if (round >= rounds) continue;
         const auto [begin, size] = halves.piece(tree, round, piece);
         climb(team, links, places[tree], in.part(begin, size), out.part(begin, size), op);
       }
-      for (int tree = 0; round >= lag && tree < 2; ++tree) {
-        const auto [begin, size] = halves.piece(tree, round - lag, piece);
+      for (int tree = 0; tree < 2; ++tree) {
+        const std::size_t round = step - (depth + places[tree].depth);
+        if (round >= rounds) continue;
+        const auto [begin, size] = halves.piece(tree, round, piece);
         descend(team, links, places[tree], out.part(begin, size));
       }
     }

@@ -15,8 +15,9 @@ namespace ringtree {
 struct all_reduce_recursive_doubling {
   static constexpr Cost cost(const Priced& call) {
     const Hypercube cube(call.world);
-    const double exchanges = cube.steps + (cube.rest() > 0 ? 2 : 0);
-    return {exchanges * rounds_of(call.bytes, call.piece_bytes), call.bytes, 5 * exchanges * call.bytes};
+    const double combinations = cube.steps + (cube.rest() > 0 ? 1 : 0);
+    return {cube.exchanges() * rounds_of(call.bytes, call.piece_bytes), call.bytes,
+            5 * combinations * call.bytes};
   }
 
   template <class Team, class Links, class T, class Op>

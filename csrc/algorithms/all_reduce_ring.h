@@ -17,7 +17,7 @@ namespace ringtree {
 struct all_reduce_ring {
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world, rounds = rounds_of(call.bytes / n, call.piece_bytes);
-    return {2 * (n - 1) * rounds, 2 * (n - 1) / n * call.bytes, 7 * (n - 1) / n * call.bytes};
+    return {2 * (n - 1) * rounds, 2 * (n - 1) / n * call.bytes, (7 * n - 5) / n * call.bytes};
   }
 
   template <class Team, class Links, class T, class Op>

@@ -14,7 +14,8 @@ struct all_to_all_one_shot {
 
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world;
-    return {rounds_of(call.bytes / n / n, call.piece_bytes), call.bytes / n / n, 4 / n * call.bytes};
+    return {rounds_of(call.bytes / n / n, call.piece_bytes), call.bytes / n / n,
+            (4 * n - 2) / n / n * call.bytes};
   }
 
   template <class Team, class Links, class T>

@@ -17,7 +17,7 @@ struct all_to_all_pairwise {
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world;
     return {(n - 1) * rounds_of(call.bytes / n / n, call.piece_bytes), call.bytes / n / n,
-            4 / n * call.bytes};
+            (4 * n - 2) / n / n * call.bytes};
   }
 
   template <class Team, class Links, class T>

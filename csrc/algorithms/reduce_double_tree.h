@@ -1,4 +1,7 @@
 // Double binary tree reduce: half of the data climbs each of two trees below the root.
+//
+// A rank that is high in a tree gets a piece as many steps later. It expects it then and no sooner: to wait
+// for one tree would hold up the other.
 // Source: P. Sanders, J. Speck, J. Traeff, Parallel Computing 35 (2009).
 #pragma once
 
@@ -12,7 +15,8 @@ namespace ringtree {
 struct reduce_double_tree {
   static constexpr Cost cost(const Priced& call) {
     const double rounds = rounds_of(call.bytes / 2, call.piece_bytes);
-    return {double_tree_depth(call.world) + 2 * (rounds - 1), call.bytes / 2, 3.5 * call.bytes};
+    if (call.world == 2) return {2 * rounds, call.bytes, 3 * call.bytes};  // both trees are one edge
+    return {double_tree_depth(call.world) + rounds - 1, call.bytes / 2, 3 * call.bytes};
   }
 
   template <class Team, class Links, class T, class Op>
@@ -20,10 +24,13 @@ struct reduce_double_tree {
     const TreePlace places[] = {double_tree_place(links.rank(), links.world(), root, 0),
                                 double_tree_place(links.rank(), links.world(), root, 1)};
     const Chunks halves = Chunks::split(in.size(), 2, kCacheLine / sizeof(T));
-    const std::size_t piece = links.template elements<T>();
+    const std::size_t piece = links.template elements<T>(), rounds = halves.rounds(piece);
+    const int depth = double_tree_depth(links.world());
 
-    for (std::size_t round = 0; round < halves.rounds(piece); ++round) {
+    for (std::size_t step = 0; step < rounds + depth; ++step) {
       for (int tree = 0; tree < 2; ++tree) {
+        const std::size_t round = step - (depth - places[tree].depth);  // less than none is more than all
+        if (round >= rounds) continue;
         const auto [begin, size] = halves.piece(tree, round, piece);
         const Span<T> result = links.rank() == root ? out.part(begin, size) : Span<T>();
         climb(team, links, places[tree], in.part(begin, size), result, op);

@@ -10,7 +10,7 @@ namespace ringtree {
 struct reduce_one_shot {
   static constexpr Cost cost(const Priced& call) {
     const double rounds = rounds_of(call.bytes, call.piece_bytes);
-    return {rounds, call.bytes, (call.world + 3) * call.bytes};
+    return {rounds, call.bytes, (call.world + 1) * call.bytes};
   }
 
   template <class Team, class Links, class T, class Op>

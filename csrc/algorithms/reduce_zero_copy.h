@@ -13,7 +13,7 @@ struct reduce_zero_copy {
 
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world;
-    return {2, call.bytes / n, (n + 1) / n * call.bytes};
+    return {2, 2 * call.bytes / n, (n + 1) / n * call.bytes};
   }
 
   template <class Team, class Links, class T, class Op>

@@ -15,7 +15,7 @@ function(ringtree_algorithm collective name)
   set_property(GLOBAL APPEND_STRING PROPERTY algorithm_includes "#include \"algorithms/${stem}.h\"\n")
   set_property(GLOBAL APPEND_STRING PROPERTY algorithm_declarations "HostEntry host_entry_${stem}();\n")
   set_property(GLOBAL APPEND_STRING PROPERTY algorithm_entries "      host_entry_${stem}(),\n")
-  set_property(GLOBAL APPEND_STRING PROPERTY device_entries "RINGTREE_DEVICE_ENTRY(${collective}, ${name})\n")
+  set_property(GLOBAL APPEND_STRING PROPERTY entries "RINGTREE_ENTRY(${collective}, ${name})\n")
 endfunction()
 
 # Registers csrc/transports/<name>.cpp, which defines `make_<name>_transport()`.
@@ -31,11 +31,11 @@ endfunction()
 
 # Closes the catalogue: writes the lists of all lines, and sets `sources` to the C++ files to compile.
 function(ringtree_catalogue sources)
-  foreach(list algorithm_includes algorithm_declarations algorithm_entries device_entries
+  foreach(list algorithm_includes algorithm_declarations algorithm_entries entries
           transport_declarations transport_entries)
     get_property(${list} GLOBAL PROPERTY ${list})
   endforeach()
-  foreach(file catalogue.cpp algorithms.h device_entries.inc)
+  foreach(file catalogue.cpp algorithms.h entries.inc)
     configure_file(${catalogue_templates}/${file}.in ${catalogue_folder}/${file} @ONLY)
   endforeach()
   get_property(generated GLOBAL PROPERTY catalogue_sources)

@@ -21,6 +21,11 @@ inline constexpr Order seq_cst = Order::seq_cst;
 
 inline constexpr std::size_t kCacheLine = 64;
 
+#ifdef RINGTREE_OBSERVE_LOADS
+/// For tests that want to know what a wait has looked at.
+inline const void* last_loaded_word = nullptr;
+#endif
+
 /// Names the order in which two ranks see one word of memory that both can reach.
 ///
 /// std::atomic_ref would serve the host alone: on the device its headers drag in most of libcu++, and a CPU
@@ -31,6 +36,9 @@ class AtomicRef {
   RT_HD explicit AtomicRef(Word& word) : word_(&word) {}
 
   RT_HD Word load(Order order) const {
+#ifdef RINGTREE_OBSERVE_LOADS
+    last_loaded_word = word_;
+#endif
 #ifdef __CUDA_ARCH__
     Word value;
     if constexpr (sizeof(Word) == 8) {

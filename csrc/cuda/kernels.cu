@@ -76,12 +76,12 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(DeviceCall call, Dev
   DeviceAdapter<kCollective, Algorithm, T, Functor>::run(team, links, call, op);
 }
 
-#define RINGTREE_DEVICE_ENTRY(collective, name)                                                           \
+#define RINGTREE_ENTRY(collective, name)                                                                  \
   template __global__ void collective_kernel<Collective::collective, collective##_##name, float, Sum>(    \
       DeviceCall, DeviceOp<float, Sum>);                                                                  \
   template __global__ void collective_kernel<Collective::collective, collective##_##name, BFloat16, Sum>( \
       DeviceCall, DeviceOp<BFloat16, Sum>);
-#include "device_entries.inc"  // generated: one line an algorithm
-#undef RINGTREE_DEVICE_ENTRY
+#include "entries.inc"  // generated: one line an algorithm
+#undef RINGTREE_ENTRY
 
 }  // namespace ringtree

@@ -23,6 +23,7 @@ inline constexpr int kNobody = -1;
 struct TreePlace {
   int parent = kNobody;
   int children[2] = {kNobody, kNobody};
+  int depth = 0;  ///< edges up to the root
 };
 
 namespace in_order {
@@ -95,12 +96,13 @@ RT_HD constexpr TreePlace double_tree_place(int rank, int world, int root, int t
   }
   const int place = renamed(modulo(rank - root, world));
   result.parent = rank_at(in_order::parent(place, nodes));
+  for (int node = place; node != 0; node = in_order::parent(node, nodes)) ++result.depth;
   if (const int child = in_order::left(place); child != 0) result.children[0] = rank_at(child);
   if (const int child = in_order::right(place, nodes); child != 0) result.children[1] = rank_at(child);
   return result;
 }
 
-/// Edges between the root and the deepest node, at most.
+/// Edges between the root and the deepest node.
 RT_HD constexpr int double_tree_depth(int world) {
   int depth = 0;
   for (int nodes = world - 1; nodes > 0; nodes /= 2) ++depth;

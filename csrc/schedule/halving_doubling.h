@@ -20,6 +20,18 @@ struct Hypercube {
     }
   }
 
+  /// Hand-overs that follow one another where everybody's data reach everybody, folding and unfolding
+  /// included. What a speaker got from its folded rank reaches another speaker, and so its folded one, in as
+  /// many steps as their corners differ in bits: all of them only if more than half of the corners speak.
+  RT_HD constexpr int exchanges() const { return steps + (rest() == 0 ? 0 : rest() <= cube / 2 ? 1 : 2); }
+
+  /// The sum of the shares, one a rank, that corner 0 is responsible for during its exchanges.
+  RT_HD constexpr int shares_on_the_way() const {
+    int shares = 0;
+    for (int bit = 0; bit < steps; ++bit) shares += first_rank(1 << bit);
+    return shares;
+  }
+
   /// Ranks that have no corner of their own.
   RT_HD constexpr int rest() const { return world - cube; }
 

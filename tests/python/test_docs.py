@@ -128,7 +128,7 @@ def variables_of(source: str) -> Iterator[str]:
             yield from re.findall(
                 r"^(?:RANK|WORLD_SIZE|(?:OMPI|PMIX?|SLURM|MASTER|TORCHELASTIC)_[A-Z_]+)$", node.value
             )
-            yield from re.findall(r"\bRINGTREE_[A-Z]+", node.value)
+            yield from re.findall(r"\bRINGTREE_[A-Z]+(?:_[A-Z]+)*", node.value)
 
 
 def test_every_environment_variable_that_is_read_is_documented() -> None:
@@ -171,8 +171,9 @@ def test_the_table_has_every_algorithm_of_the_catalogue() -> None:
 
 def evaluated(formula: str, n: int, size: int) -> float:
     """A formula as the page writes it, for `n` ranks and a buffer of `size` bytes."""
-    general, _, for_two = formula.partition(" (n = 2: ")
-    text = for_two.removesuffix(")") if for_two and n == 2 else general
+    general, _, special = formula.partition(" (n = ")
+    few = dict(re.findall(r"(\d): ([^,]+)", special.removesuffix(")")))
+    text = few.get(str(n), general)
     text = text.removesuffix(" B").replace("⌈log2 n⌉", "(n - 1).bit_length()").replace("log2 c", "log2(c)")
     text = re.sub(
         r"⌈S/(n?)(²?)(2?)P⌉",
@@ -181,14 +182,19 @@ def evaluated(formula: str, n: int, size: int) -> float:
     )
     text = text.replace("n²", "n**2")
     text = re.sub(r"(?<=[\d)]) *(?=[a-zSP(])(?<!log2)", "*", text)  # 2(n-1), 5n, 2d, (n+3) S
-    text = re.sub(r"(?<=[nf]) (?=S)", "*", text)
+    text = re.sub(r"(?<=[nfgr]) (?=[Sn])", "*", text)
     c = 1 << (n.bit_length() - 1)
+    below = [2 * 2**bit if 2**bit < n - c else 2**bit + n - c for bit in range(c.bit_length())]
     letters = {
         "n": n,
         "S": size,
         "P": 256 * 1024 // n // 64 * 64,  # LinkLayout::of, priced()
         "c": c,
-        "f": 0 if c == n else 2,
+        "f": 0 if c == n else 1 if n <= 1.5 * c else 2,
+        "g": 0 if c == n else 1,
+        "o": below[0],
+        "r": sum(below[:-1]),
+        "max": max,
         "d": (n - 1).bit_length(),
         "log2": math.log2,
         "up": lambda pieces: max(1, math.ceil(pieces)),
