@@ -13,6 +13,7 @@
 
 #include "communicator/blocks.h"
 #include "communicator/communicator.h"
+#include "communicator/snapshot.h"
 #include "core/errors.h"
 
 namespace py = pybind11;
@@ -212,6 +213,8 @@ void define_communicator(py::module_& module) {
   using py::arg;
   define_blocks(module);
   using Unlocked = py::call_guard<py::gil_scoped_release>;
+  module.def("observe", &observe, arg("pid"), Unlocked(),
+             "The snapshots of the communicators that a process is in, taken from outside.");
 
   py::class_<Work, Result>(module, "Work", "A call that may still be under way.")
       .def("wait", &Work::wait, arg("timeout") = std::nullopt, Unlocked())
@@ -253,6 +256,7 @@ void define_communicator(py::module_& module) {
       .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))
       .def("force", &Communicator::force, arg("collective"), arg("algorithm"))
       .def("inject", &Communicator::inject, arg("faults"))
+      .def("snapshot", &Communicator::snapshot, Unlocked())
       .def("survivors", &Communicator::survivors, Unlocked())
       .def("exchange_with", &exchange_with, arg("members"), arg("own"))
       .def("abort", &Communicator::abort, arg("reason"), Unlocked())

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "communicator/fault.h"
+#include "communicator/snapshot.h"
 #include "core/errors.h"
 
 namespace ringtree {
@@ -190,6 +191,12 @@ std::vector<std::string> Communicator::exchange_with(const std::vector<int>& mem
   return survivors_.exchange(members, own);
 }
 
+std::string Communicator::snapshot() const {
+  const std::shared_lock mapped(mapped_);
+  check_usable("snapshot");
+  return ringtree::snapshot(*segment_, rank_);
+}
+
 bool Communicator::is_inherited() const { return fork_generation_ != current_fork_generation(); }
 
 void Communicator::close() {
@@ -320,12 +327,13 @@ void Communicator::execute(Prepared& call) {
   if (call.chosen && world_ > 1 && reach_.is_worth_asking(header, call.bytes))
     header.algorithm |= CallHeader::kOrZeroCopy;
   const CallConcern concern(*segment_, rank_, header);
+  board.enter(header, call.bytes);
   if (has_fault(*segment_)) throw_fault(*segment_, rank_, describe(header));
-  board.enter(header);
   if (call.op == ReduceOp::premul_sum) scale_input(call);
   if (world_ == 1) {
     for (const Injection::Fault& fault : call.faults) Injection::strike(fault);
-    return copy_alone(call);
+    copy_alone(call);
+    return board.leave(header, call.bytes, header.algorithm_index());
   }
 
   patience_->begin(concern);
@@ -346,7 +354,7 @@ void Communicator::execute(Prepared& call) {
     if (reach_.meet(team, links, exposed(call), zero_copy.access, must_reach)) {
       algorithm = &zero_copy;
     } else if (must_reach) {
-      AtomicRef(board.done).store(header.sequence, release);
+      board.leave(header, 0, header.algorithm_index());
       throw InvalidArgument(refusal(rank_, describe(header),
                                     "not every rank's buffer can be reached: take those that comm.empty() "
                                     "gives, or another algorithm"));
@@ -355,10 +363,9 @@ void Communicator::execute(Prepared& call) {
   algorithm->run(team, links, call.task);
   if (strikes) ambush.end();
 
-  if (!confirmed && (collective == Collective::broadcast || collective == Collective::reduce ||
-                     collective == Collective::gather || collective == Collective::scatter))
+  if (!confirmed && has_root(collective))
     confirm_everyone(concern, team, header.sequence);
-  AtomicRef(board.done).store(header.sequence, release);
+  board.leave(header, call.bytes, static_cast<std::uint8_t>(algorithm - catalogue().data()));
 }
 
 /// The buffers of this rank that its peers may read or write.

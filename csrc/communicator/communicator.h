@@ -68,6 +68,9 @@ class Communicator {
   std::vector<int> survivors();
   std::vector<std::string> exchange_with(const std::vector<int>& members, const std::string& own);
 
+  /// What all ranks do at this moment, as JSON (docs/debugging.md).
+  std::string snapshot() const;
+
   /// Finishes what is queued, then leaves. A peer that still needs this rank gets RankFailure.
   void close();
   bool closed() const { return closed_; }
@@ -90,10 +93,7 @@ class Communicator {
 
     /// Bytes of what the task counts.
     std::size_t unit() const {
-      const auto collective = static_cast<Collective>(header.collective);
-      const bool computes = collective == Collective::all_reduce || collective == Collective::reduce ||
-                            collective == Collective::reduce_scatter;
-      return computes ? task.width : 1;
+      return reduces(static_cast<Collective>(header.collective)) ? task.width : 1;
     }
   };
   struct Queued {
@@ -137,7 +137,7 @@ class Communicator {
   std::shared_ptr<std::byte> scaled_;  ///< this rank's contribution to a premul_sum
   std::size_t scaled_bytes_ = 0;
 
-  std::shared_mutex
+  mutable std::shared_mutex
       mapped_;        ///< shared by those who use the segment beside the calls; leave() takes it alone
   std::mutex order_;  ///< guards what follows; held by whoever runs a call in its own thread
   std::uint64_t sequence_ = 0;

@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "communicator/dump.h"
+
 namespace ringtree {
 namespace {
 
@@ -61,13 +63,18 @@ bool has_fault(Segment& segment) {
 
 void throw_fault(Segment& segment, int rank, const std::string& where) {
   const FaultRecord& fault = segment.hall().fault;
+  throw_error(static_cast<ErrorKind>(fault.kind),
+              "rank " + std::to_string(rank) + ", " + where + ": " + fault.text.data() + kAdvice +
+                  dump(segment, rank),
+              ranks_of(fault, segment.world()));
+}
+
+std::vector<int> ranks_of(const FaultRecord& fault, int world) {
   std::vector<int> ranks;
-  for (int peer = 0; peer < segment.world(); ++peer)
+  for (int peer = 0; peer < world; ++peer)
     if ((fault.ranks[static_cast<std::size_t>(peer) / 64] >> (static_cast<unsigned>(peer) % 64) & 1) != 0)
       ranks.push_back(peer);
-  throw_error(static_cast<ErrorKind>(fault.kind),
-              "rank " + std::to_string(rank) + ", " + where + ": " + fault.text.data() + kAdvice,
-              std::move(ranks));
+  return ranks;
 }
 
 std::string list_ranks(const std::vector<int>& ranks) {

@@ -20,6 +20,9 @@ bool has_fault(Segment& segment);
 /// Throws the recorded fault as seen by `rank` in the call that `where` describes.
 [[noreturn]] void throw_fault(Segment& segment, int rank, const std::string& where);
 
+/// The ranks that it names.
+std::vector<int> ranks_of(const FaultRecord& fault, int world);
+
 /// "rank 2", "ranks 0 and 3", "ranks 0, 2 and 3".
 std::string list_ranks(const std::vector<int>& ranks);
 

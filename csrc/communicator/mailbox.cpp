@@ -67,6 +67,12 @@ class Mailbox::Watch : public Concern {
 
   void give_up(int /*peer*/, double /*seconds*/) const override {}  // each letter has its own clock
 
+  int awaited(int peer) const override {
+    const std::lock_guard lock(box_->mutex_);
+    const Transfer* transfer = box_->oldest();
+    return transfer == nullptr ? peer : transfer->letter.peer;
+  }
+
   void disagree(int peer, std::uint64_t sent, std::uint64_t expected) const override {
     raise_fault(*box_->segment_, ErrorKind::Mismatch, {box_->rank_, peer},
                 "rank " + std::to_string(peer) + " sent a piece of " + std::to_string(sent) +
@@ -104,7 +110,8 @@ std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool
     check_open(letters[passed]);
     for (const Letter& letter : std::span(letters).subspan(passed)) {
       Lane& to = lane_of(letter);
-      to.transfers.push_back({letter, ++to.letters, call, 0, letters.size() > 1, std::nullopt, Clock::now()});
+      to.transfers.push_back({letter, ++to.letters, call, 0, letters.size() > 1, std::nullopt, Clock::now(),
+                              record(letter, to.letters)});
       if (!call->work)
         call->work = std::make_shared<Work>(
             "rank " + std::to_string(rank_) + ", " + describe(to.transfers.back()), std::move(keep));
@@ -148,6 +155,11 @@ void Mailbox::wait_for(const std::shared_ptr<Call>& call) {
 }
 
 /// Under `mutex_`.
+std::uint64_t Mailbox::record(const Letter& letter, std::uint64_t number) {
+  return segment_->board(rank_).begin_message(digest_of(letter), number, letter.peer, !letter.outgoing);
+}
+
+/// Under `mutex_`.
 void Mailbox::check_open(const Letter& letter) const {
   if (closing_)
     throw InvalidArgument(refusal(rank_, letter.outgoing ? "send" : "recv", "this communicator is closed"));
@@ -182,7 +194,7 @@ bool Mailbox::pass_at_once(const Letter& letter) {
       if (closing_ || !lane.transfers.empty() || has_fault(*segment_)) return false;
       if (can_move(lane, letter, acquire)) {
         if (!move_piece(lane, letter, 0, bytes, team)) return false;
-        ++lane.letters;
+        segment_->board(rank_).end_message(record(letter, ++lane.letters));
         return true;
       }
     }
@@ -289,6 +301,7 @@ void Mailbox::move_next(Lane& lane, Solo& team) {
   if (transfer.moved_bytes < bytes_of(letter)) return;
 
   const std::shared_ptr<Call> call = transfer.call;
+  segment_->board(rank_).end_message(transfer.record);
   lane.transfers.pop_front();
   if (!lane.transfers.empty()) lane.transfers.front().since = Clock::now();
   if (--call->letters_left == 0) {

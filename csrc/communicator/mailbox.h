@@ -65,6 +65,7 @@ class Mailbox {
     bool both_ways = false;                ///< its call also goes the other way
     std::optional<std::uint64_t> offered;  ///< the turn in which the receiver was told where to read
     Clock::time_point since;               ///< when it last moved, or came to the head of its lane
+    std::uint64_t record;                  ///< its place on the board
   };
   struct Lane {
     LaneCursor cursor{};
@@ -89,6 +90,7 @@ class Mailbox {
   void wait_until_moved(Solo& team, Patience& patience, const Watch& watch,
                         const std::shared_ptr<Call>& call);
   void wait_for(const std::shared_ptr<Call>& call);
+  std::uint64_t record(const Letter& letter, std::uint64_t number);
   void check_open(const Letter& letter) const;
   void fail_all(const std::exception_ptr& error);
   void help();

@@ -71,6 +71,7 @@ void Patience::rest(std::uint32_t ticket, int peer) {
     sched_yield();
     return;
   }
+  note_awaited(concern_->awaited(peer));
   segment_->doorbells()[rank_].sleep(ticket, kSleepMicroseconds);
   segment_->doorbells()[rank_].retire();
   announced_ = false;
@@ -87,6 +88,16 @@ void Patience::resume() noexcept {
   if (announced_) segment_->doorbells()[rank_].retire();
   announced_ = false;
   rests_ = 0;
+  if (notes_awaited_) AtomicRef(segment_->board(rank_).awaited).store(0, relaxed);
+  notes_awaited_ = false;
+}
+
+/// For those who look on.
+void Patience::note_awaited(int peer) {
+  Board& board = segment_->board(rank_);
+  if (!notes_awaited_) AtomicRef(board.awaited_since_ns).store(precise_ns(), relaxed);
+  AtomicRef(board.awaited).store(static_cast<std::uint64_t>(peer) + 1, relaxed);
+  notes_awaited_ = true;
 }
 
 void Patience::look_around(int peer) {

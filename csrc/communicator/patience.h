@@ -32,6 +32,8 @@ class Concern {
   /// Raises the fault for a call that has taken too long, waiting for `peer` now.
   virtual void give_up(int peer, double seconds) const = 0;
   virtual void disagree(int peer, std::uint64_t sent, std::uint64_t expected) const = 0;
+  /// Whom a wait is for that says it waits for `peer`.
+  virtual int awaited(int peer) const { return peer; }
 };
 
 class Patience : public Waiter {
@@ -53,12 +55,15 @@ class Patience : public Waiter {
  private:
   using Clock = std::chrono::steady_clock;
 
+  void note_awaited(int peer);
+
   Segment* segment_;
   const Liveness* liveness_;
   const Concern* concern_ = nullptr;
   int rank_;
   double timeout_seconds_;
   bool announced_ = false;
+  bool notes_awaited_ = false;
   int rests_ = 0;
   Clock::time_point started_{};
   Clock::time_point next_look_{};

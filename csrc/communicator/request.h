@@ -23,14 +23,8 @@ struct Request {
   std::string algorithm = "auto";
   std::vector<std::size_t> in_counts{}, out_counts{};  ///< elements a rank, where shares may differ
 
-  bool reduces() const {
-    return collective == Collective::all_reduce || collective == Collective::reduce ||
-           collective == Collective::reduce_scatter;
-  }
-  bool has_root() const {
-    return collective == Collective::reduce || collective == Collective::broadcast ||
-           collective == Collective::gather || collective == Collective::scatter;
-  }
+  bool reduces() const { return ringtree::reduces(collective); }
+  bool has_root() const { return ringtree::has_root(collective); }
   bool is_even() const { return in_counts.empty() && out_counts.empty(); }
   const char* name() const { return kCollectiveNames[static_cast<std::size_t>(collective)]; }
 };

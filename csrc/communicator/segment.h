@@ -9,15 +9,13 @@
 #include <cstdint>
 #include <optional>
 
-#include "core/call.h"
+#include "communicator/board.h"
 #include "core/doorbell.h"
 #include "core/errors.h"
 #include "core/platform.h"
 #include "link/layout.h"
 
 namespace ringtree {
-
-inline constexpr int kMaxWorld = 1024;
 
 /// The first thing that went wrong, for all to read. Written once, by whoever wins `state`.
 struct FaultRecord {
@@ -30,60 +28,42 @@ struct FaultRecord {
 };
 
 struct alignas(kCacheLine) Hall {
-  std::uint32_t attached;    ///< ranks that have mapped the segment
-  std::uint64_t reach_from;  ///< the first call in which ranks ask for one another's blocks; 0: not so far
+  std::uint64_t layout;  ///< kSegmentLayout, for those who look from outside
+  std::uint32_t world;
+  std::array<char, 44> name;  ///< of the communicator: random
+  std::uint32_t attached;     ///< ranks that have mapped the segment
+  std::uint64_t reach_from;   ///< the first call in which ranks ask for one another's blocks; 0: not so far
   FaultRecord fault;
   std::array<std::uint64_t, 16> decisions;  ///< by round of shrink(): 1 + the rank whose proposal was taken
 };
 
-/// What one rank tells the others; written by it alone.
-struct alignas(kCacheLine) Board {
-  enum State : std::uint32_t { absent, present, left };
-  enum Access : std::uint32_t { tried = 1, opens_files = 2, reads_memory = 4 };
-  static constexpr int kRecords = 8;
-
-  std::uint64_t arrived;  ///< the sequence number of the newest collective it has entered
-  std::uint64_t done;     ///< of the newest it has finished
-  std::uint32_t state;
-  std::int32_t pid;
-  std::uint64_t probe_address;  ///< in that process: where `probe` stands too, for those who may look
-  std::uint64_t probe;
-  std::uint32_t access;  ///< to its peers' memory: Access bits, 0 until it has tried
-  std::array<std::array<std::uint64_t, 4>, kRecords> records;  ///< the newest CallHeaders
-
-  std::uint64_t shrinking;                              ///< the round of shrink() it has come to
-  std::uint64_t offered;                                ///< the round for which its note is written
-  std::array<std::uint64_t, kMaxWorld / 64> survivors;  ///< what it proposes
-
-  void enter(const CallHeader& call);
-
-  /// The call that this rank made, or makes, under `sequence`; nothing if it has not come so far or if that
-  /// was too long ago.
-  std::optional<CallHeader> call(std::uint64_t sequence);
-};
+/// Differs wherever Hall or Board are laid out differently.
+inline constexpr std::uint64_t kSegmentLayout = 0x72696E6774726565U ^ (sizeof(Hall) << 40U) ^
+                                                (sizeof(Board) << 16U) ^ 1U;  // "ringtree"; count up the last
 
 /// Finds the parts in the shared memory.
 class Segment {
  public:
   Segment(std::byte* memory, int world) : memory_(memory), layout_(LinkLayout::of(world)) {}
 
-  static std::size_t bytes(int world) { return links_offset(world) + LinkLayout::of(world).bytes(); }
+  static std::size_t bytes(int world) { return head_bytes(world) + LinkLayout::of(world).bytes(); }
+  /// Of what comes before the links.
+  static std::size_t head_bytes(int world) {
+    return doorbells_offset(world) + static_cast<std::size_t>(world) * sizeof(Doorbell);
+  }
 
   int world() const { return layout_.world; }
   const LinkLayout& layout() const { return layout_; }
   Hall& hall() const { return *reinterpret_cast<Hall*>(memory_); }
   Board& board(int rank) const { return reinterpret_cast<Board*>(memory_ + sizeof(Hall))[rank]; }
   Doorbell* doorbells() const { return reinterpret_cast<Doorbell*>(memory_ + doorbells_offset(world())); }
-  std::byte* links() const { return memory_ + links_offset(world()); }
+  std::byte* links() const { return memory_ + head_bytes(world()); }
 
   void ring_everyone() const;
 
  private:
   static std::size_t doorbells_offset(int world) {
     return sizeof(Hall) + static_cast<std::size_t>(world) * sizeof(Board);
-  }
-  static std::size_t links_offset(int world) {
-    return doorbells_offset(world) + static_cast<std::size_t>(world) * sizeof(Doorbell);
   }
 
   std::byte* memory_;

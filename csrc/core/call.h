@@ -25,6 +25,16 @@ inline constexpr auto kCollectiveNames = std::to_array<const char*>({RINGTREE_CO
 
 inline constexpr std::size_t kCollectives = kCollectiveNames.size();
 
+constexpr bool reduces(Collective collective) {
+  return collective == Collective::all_reduce || collective == Collective::reduce ||
+         collective == Collective::reduce_scatter;
+}
+
+constexpr bool has_root(Collective collective) {
+  return collective == Collective::reduce || collective == Collective::broadcast ||
+         collective == Collective::gather || collective == Collective::scatter;
+}
+
 /// One call, as every rank must make it. Plain words, because peers read it from shared memory.
 struct CallHeader {
   std::uint64_t sequence;  ///< the communicator's collectives, counted from 1

@@ -15,6 +15,16 @@ enum class ErrorKind : std::uint32_t {
 #undef RINGTREE_ERROR
 };
 
+constexpr const char* name_of(ErrorKind kind) {
+  switch (kind) {
+#define RINGTREE_ERROR(name, base, documentation) \
+  case ErrorKind::name: return #name;
+#include "core/errors.def"
+#undef RINGTREE_ERROR
+  }
+  return "unknown";
+}
+
 /// `ranks` are the ranks at fault, as far as they are known.
 class Error : public std::runtime_error {
  public:

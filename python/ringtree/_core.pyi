@@ -32,6 +32,13 @@ def address(buffer: object, writable: bool) -> int:
         BufferError: it is not C-contiguous, or is read-only where it must be writable.
     """
 
+def observe(pid: int) -> list[str]:
+    """The snapshots, as JSON, of the communicators that a process is in, taken from outside.
+
+    Raises:
+        TransportError: there is no such process, or its memory may not be read.
+    """
+
 class Block:
     """Memory that peers can map: a writable buffer of bytes."""
 
@@ -214,6 +221,9 @@ class Communicator:
         """Let "auto" take this algorithm and no other."""
 
     def inject(self, faults: str) -> None: ...
+    def snapshot(self) -> str:
+        """What all ranks do at this moment, as JSON."""
+
     def survivors(self) -> list[int]: ...
     def exchange_with(self, members: Sequence[int], own: bytes) -> list[bytes]: ...
     def abort(self, reason: str) -> None: ...

@@ -19,6 +19,8 @@ _LATER = {
     "growth": ("ringtree_bench.growth", "Draw how time grows with the number of ranks."),
     "run": ("ringtree.run", "Start ranks on this host; survivors are spared."),
     "plan": ("ringtree_bench.plan", "Predict every algorithm's time on a cluster, or check it here."),
+    "top": ("ringtree.top", "Show what every rank of a running job does."),
+    "trace": ("ringtree.trace", "Say who diverged where, from what ranks left behind."),
     "tune": ("ringtree_bench.tune", "Find this machine's quickest algorithms and write them down."),
 }
 

@@ -219,6 +219,7 @@ class Job:
     def _pass_on(self, number: signal.Signals) -> None:
         self._interrupts += number == signal.SIGINT
         self._signal_all(signal.SIGKILL if number == signal.SIGINT and self._interrupts > 1 else number)
+        self._signal_all(signal.SIGCONT)  # a rank that is stopped would not notice
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._alive.values():

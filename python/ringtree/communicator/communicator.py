@@ -3,6 +3,8 @@
 import operator
 from collections.abc import Sequence
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet, finalize
@@ -174,6 +176,20 @@ class Communicator(Reductions, Movement, PointToPoint):
             nbytes: the buffer's size; where ranks hold shares, that of all shares together.
         """
         return self._core.chosen(collective, nbytes)
+
+    def dump(self, path: str | PathLike[str]) -> None:
+        """Write down what all ranks of this communicator do at this moment, for `ringtree trace`.
+
+        Not a collective, and it does not disturb what is under way; after an error it still works. With
+        RINGTREE_TRACE_DIR set, the error that ends a communicator does the same.
+
+        Args:
+            path: of the JSON file; docs/debugging.md describes it.
+
+        Raises:
+            InvalidArgument: the communicator is closed.
+        """
+        Path(path).write_text(self._core.snapshot() + "\n", encoding="utf-8")
 
     def abort(self, reason: str) -> None:
         """End every call that is under way on any rank, and every later one, with Aborted and the reason.

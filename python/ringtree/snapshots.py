@@ -1,0 +1,132 @@
+"""What the core writes about all ranks of a communicator (docs/debugging.md), as objects."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ringtree.errors import InvalidArgument
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Call:
+    """A collective of one rank. Times are nanoseconds of the host's monotonic clock."""
+
+    sequence: int
+    text: str  # "all_reduce #5 (float32 x 1024, sum, ring)"
+    nbytes: int
+    done: bool
+    began_ns: int | None
+    ended_ns: int | None
+
+
+@dataclass(frozen=True)
+class Message:
+    """A send or recv of one rank; `number` counts those of the same direction between the same two."""
+
+    op: str
+    peer: int
+    number: int
+    contents: str  # "float32 x 1024"
+    done: bool
+    began_ns: int | None
+
+
+@dataclass(frozen=True)
+class RankView:
+    """One rank as it stood on its board."""
+
+    rank: int
+    pid: int
+    state: str  # "absent", "present" or "left"
+    process: str  # "runs", "stopped" or "ended"
+    entered: int  # the newest collective's sequence number
+    done: int
+    moved_bytes: int
+    waits_for: int | None
+    waits_since_ns: int | None
+    calls: dict[int, Call] = field(default_factory=dict)  # by sequence number
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def newest(self) -> Call | None:
+        """The collective that it entered last, if it is on record."""
+        return self.calls.get(self.entered)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The error that ended a communicator."""
+
+    kind: str
+    ranks: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A communicator at one moment, as one rank saw it, or somebody outside (`rank` is None)."""
+
+    communicator: str
+    host: str
+    world: int
+    rank: int | None
+    now_ns: int
+    fault: Fault | None
+    ranks: tuple[RankView, ...]
+
+
+def parse(text: str) -> Snapshot:
+    """Read what the core wrote.
+
+    Raises:
+        InvalidArgument: it is something else, or of another version; the text is only the reason.
+    """
+    try:
+        document = json.loads(text)
+        version = document["version"]
+        if version != VERSION:
+            raise InvalidArgument(f"its version is {version}, and this ringtree reads {VERSION}")
+        return _snapshot(document)
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(f"it is not a snapshot ({type(error).__name__}: {error})") from None
+
+
+def _snapshot(document: dict[str, Any]) -> Snapshot:
+    fault = document["fault"]
+    return Snapshot(
+        document["communicator"],
+        document["host"],
+        document["world"],
+        document["rank"],
+        document["now_ns"],
+        fault and Fault(fault["kind"], tuple(fault["ranks"]), fault["text"]),
+        tuple(_rank(view) for view in document["ranks"]),
+    )
+
+
+def _rank(view: dict[str, Any]) -> RankView:
+    calls = [
+        Call(c["sequence"], c["call"], c["bytes"], c["done"], c["began_ns"], c["ended_ns"])
+        for c in view["calls"]
+    ]
+    messages = [
+        Message(m["op"], m["peer"], m["number"], f"{m['dtype']} x {m['count']}", m["done"], m["began_ns"])
+        for m in view["messages"]
+    ]
+    return RankView(
+        view["rank"],
+        view["pid"],
+        view["state"],
+        view["process"],
+        view["entered"],
+        view["done"],
+        view["moved_bytes"],
+        view["waits_for"],
+        view["waits_since_ns"],
+        {call.sequence: call for call in calls},
+        tuple(messages),
+    )

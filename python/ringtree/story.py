@@ -1,0 +1,131 @@
+"""From the snapshots of ranks to sentences: who went another way, who is missing, who waits for whom."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ringtree.snapshots import Message, RankView, Snapshot
+
+_SECOND = 1e9
+
+
+def merged(snapshots: Sequence[Snapshot]) -> dict[int, RankView]:
+    """Each rank as it saw itself, or as the latest of the others saw it."""
+    latest = max(snapshots, key=lambda snapshot: snapshot.now_ns)
+    views = {view.rank: view for view in latest.ranks}
+    for snapshot in snapshots:
+        if snapshot.rank is not None:
+            views[snapshot.rank] = snapshot.ranks[snapshot.rank]
+    return views
+
+
+def tell(snapshots: Sequence[Snapshot]) -> list[str]:
+    """What happened to one communicator.
+
+    Args:
+        snapshots: one or more, all of the same communicator.
+    """
+    views = merged(snapshots)
+    now = max(snapshot.now_ns for snapshot in snapshots)
+    story = [*_faults(snapshots), *_divergence(views), *_missing(views, now), *_stuck(views, now)]
+    story += _messages(views, now)
+    return story or ["Nothing is amiss: every rank has finished every call that any rank has entered."]
+
+
+def in_words(ranks: Iterable[int]) -> str:
+    """`rank 2`, `ranks 0 and 3`, `ranks 0, 2 and 3`."""
+    names = [str(rank) for rank in sorted(ranks)]
+    if len(names) == 1:
+        return f"rank {names[0]}"
+    return f"ranks {', '.join(names[:-1])} and {names[-1]}"
+
+
+def seconds(nanoseconds: float) -> str:
+    """`3.2 s`, `41 ms`, `7 us`."""
+    if nanoseconds >= _SECOND:
+        return f"{nanoseconds / _SECOND:.1f} s"
+    return f"{nanoseconds / 1e6:.0f} ms" if nanoseconds >= 1e6 else f"{max(nanoseconds, 0) / 1e3:.0f} us"
+
+
+def _faults(snapshots: Sequence[Snapshot]) -> Iterator[str]:
+    told = {(s.fault.kind, s.fault.text): s.fault for s in snapshots if s.fault}
+    for fault in told.values():
+        yield f"{fault.kind}: {fault.text}"
+
+
+def _divergence(views: Mapping[int, RankView]) -> Iterator[str]:
+    """The first sequence number under which ranks made different calls."""
+    for sequence in sorted({sequence for view in views.values() for sequence in view.calls}):
+        made: dict[str, list[int]] = {}
+        for rank, view in views.items():
+            if sequence in view.calls:
+                made.setdefault(view.calls[sequence].text, []).append(rank)
+        if len(made) > 1:
+            usual = max(made, key=lambda text: len(made[text]))
+            for text, ranks in made.items():
+                if text != usual:
+                    yield f"{in_words(ranks)} called {text} where {in_words(made[usual])} called {usual}."
+            return
+
+
+def _missing(views: Mapping[int, RankView], now: int) -> Iterator[str]:
+    newest = max(view.entered for view in views.values())
+    texts = {view.calls[newest].text for view in views.values() if newest in view.calls}
+    what = texts.pop() if len(texts) == 1 else f"#{newest}"
+    for rank, view in sorted(views.items()):
+        if view.entered < newest:
+            yield f"rank {rank} never arrived at {what}. {_whereabouts(view, now)}"
+
+
+def _whereabouts(view: RankView, now: int) -> str:
+    call = view.newest
+    if view.state == "left":
+        fate = "It has closed the communicator"
+    else:
+        fate = _process(view).capitalize()
+    if call is None:
+        return f"{fate}; it has made no collective call."
+    ago = f", {seconds(now - call.began_ns)} before" if call.began_ns else ""
+    ending = "which it finished" if call.done else "which it has not finished"
+    return f"{fate}; it was last seen in {call.text}, {ending}{ago}."
+
+
+def _process(view: RankView) -> str:
+    fates = {"runs": "runs", "stopped": "is stopped", "ended": "has ended"}
+    return f"its process ({view.pid}) {fates[view.process]}"
+
+
+def _stuck(views: Mapping[int, RankView], now: int) -> Iterator[str]:
+    """Where all who are in the newest call wait, the rank at the end of the chain is the one to look at."""
+    newest = max(view.entered for view in views.values())
+    inside = {rank: view for rank, view in views.items() if view.entered == newest and view.done < newest}
+    if len(inside) < len(views):
+        return
+    what = f"#{newest}" if newest not in views[0].calls else views[0].calls[newest].text
+    for rank, view in sorted(inside.items()):
+        waiting = [r for r, other in inside.items() if other.waits_for == rank]
+        if not waiting or (view.waits_for is not None and view.process == "runs"):
+            continue
+        since = seconds(now - min(inside[r].waits_since_ns or now for r in waiting))
+        wait = f"{in_words(waiting)} wait{'s' if len(waiting) == 1 else ''} for rank {rank}"
+        yield f"All ranks are in {what}; {wait}, for {since}. It waits for nobody; {_process(view)}."
+
+
+def _messages(views: Mapping[int, RankView], now: int) -> Iterator[str]:
+    for rank, view in sorted(views.items()):
+        for message in view.messages:
+            if message.done:
+                continue
+            peer = views[message.peer]
+            answer = "send" if message.op == "recv" else "recv"
+            made = [m.number for m in peer.messages if (m.op, m.peer) == (answer, rank)]
+            if message.number in made:
+                continue  # under way
+            since = f", for {seconds(now - message.began_ns)}" if message.began_ns else ""
+            calls = f"{max(made, default=0)} matching call{'' if max(made, default=0) == 1 else 's'}"
+            fate = "" if peer.process == "runs" else f", and {_process(peer)}"
+            wait = f"rank {rank} waits in {_describe(message)}{since}"
+            yield f"{wait}; rank {peer.rank} has made {calls}{fate}."
+
+
+def _describe(message: Message) -> str:
+    direction = "from" if message.op == "recv" else "to"
+    return f"{message.op} #{message.number} {direction} rank {message.peer} ({message.contents})"
