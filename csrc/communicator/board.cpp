@@ -14,19 +14,16 @@ void set(std::uint64_t& word, std::uint64_t value) { AtomicRef(word).store(value
 
 }  // namespace
 
-bool recorder_is_on() {
-  static const bool on = [] {
-    const char* wanted = std::getenv("RINGTREE_RECORDER");
-    return wanted == nullptr || std::string_view(wanted) != "off";
-  }();
-  return on;
+bool recorder_is_wanted() {
+  const char* wanted = std::getenv("RINGTREE_RECORDER");
+  return wanted == nullptr || std::string_view(wanted) != "off";
 }
 
 void Board::enter(const CallHeader& call, std::uint64_t bytes) {
   const Words words = std::bit_cast<Words>(call);
   CallRecord& record = calls[call.sequence % kCalls];
   for (std::size_t i = 0; i < words.size(); ++i) set(record.header[i], words[i]);
-  if (recorder_is_on()) {
+  if (records != 0) {
     set(record.began_ns, bytes < Board::kTimedBytes ? coarse_ns() : precise_ns());
     set(record.bytes, bytes);
   }
@@ -34,7 +31,7 @@ void Board::enter(const CallHeader& call, std::uint64_t bytes) {
 }
 
 void Board::leave(const CallHeader& call, std::uint64_t bytes, std::uint8_t ran) {
-  if (recorder_is_on()) {
+  if (records != 0) {
     if (bytes >= kTimedBytes) {
       CallRecord& record = calls[call.sequence % kCalls];
       set(record.ran, ran);
@@ -48,7 +45,7 @@ void Board::leave(const CallHeader& call, std::uint64_t bytes, std::uint8_t ran)
 
 std::uint64_t Board::begin_message(std::uint64_t contents, std::uint64_t number, int peer, bool received) {
   const std::uint64_t place = messages;
-  if (recorder_is_on()) {
+  if (records != 0) {
     MessageRecord& record = letters[place % kMessages];
     set(record.contents, contents);
     set(record.number, number);
@@ -60,7 +57,7 @@ std::uint64_t Board::begin_message(std::uint64_t contents, std::uint64_t number,
 }
 
 void Board::end_message(std::uint64_t place) {
-  if (!recorder_is_on() || messages - place > kMessages) return;
+  if (records == 0 || messages - place > kMessages) return;
   std::uint64_t& address = letters[place % kMessages].address;
   set(address, address | 2U);
 }

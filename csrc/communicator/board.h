@@ -46,6 +46,7 @@ struct alignas(kCacheLine) Board {
   std::uint64_t moved;    ///< bytes of all collectives that it has finished
   std::uint64_t awaited;  ///< 1 + the rank that it waits for, asleep; 0: none
   std::uint64_t awaited_since_ns;
+  std::uint32_t records;  ///< whether times and messages are noted, too
 
   std::uint32_t state;
   std::int32_t pid;
@@ -75,6 +76,6 @@ struct alignas(kCacheLine) Board {
 };
 
 /// RINGTREE_RECORDER=off: no times, no messages. What ranks need to compare their calls is kept all the same.
-bool recorder_is_on();
+bool recorder_is_wanted();
 
 }  // namespace ringtree

@@ -363,8 +363,7 @@ void Communicator::execute(Prepared& call) {
   algorithm->run(team, links, call.task);
   if (strikes) ambush.end();
 
-  if (!confirmed && has_root(collective))
-    confirm_everyone(concern, team, header.sequence);
+  if (!confirmed && has_root(collective)) confirm_everyone(concern, team, header.sequence);
   board.leave(header, call.bytes, static_cast<std::uint8_t>(algorithm - catalogue().data()));
 }
 

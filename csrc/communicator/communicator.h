@@ -92,9 +92,7 @@ class Communicator {
     std::vector<Injection::Fault> faults{};            ///< that strike on its way
 
     /// Bytes of what the task counts.
-    std::size_t unit() const {
-      return reduces(static_cast<Collective>(header.collective)) ? task.width : 1;
-    }
+    std::size_t unit() const { return reduces(static_cast<Collective>(header.collective)) ? task.width : 1; }
   };
   struct Queued {
     Prepared call;

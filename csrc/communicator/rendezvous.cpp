@@ -70,6 +70,7 @@ void meet(Segment& segment, int rank, const std::vector<int>& pids, double timeo
   board.pid = getpid();
   board.probe_address = reinterpret_cast<std::uintptr_t>(&probe_word());
   board.probe = probe_word();
+  board.records = recorder_is_wanted() ? 1 : 0;
   AtomicRef(board.state).store(Board::present, release);
   std::uint32_t& attached = segment.hall().attached;
   __atomic_fetch_add(&attached, 1, __ATOMIC_SEQ_CST);

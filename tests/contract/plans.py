@@ -42,7 +42,7 @@ def random_step(generator: np.random.Generator, world: int, number: int) -> Case
         return None
     if collective in REDUCTIONS:
         op = str(generator.choice([op for op in ops_of(collective) if supported(op, dtype)]))
-    algorithms = ["auto"] if collective in UNEVEN else ["auto", *rt.algorithms(collective)]
+    algorithms = ["auto"] if collective in UNEVEN else ["auto", *rt.algorithms(collective), rt.ZERO_COPY]
     return Case(
         collective,
         str(generator.choice(algorithms)),

@@ -7,11 +7,13 @@ from ringtree_bench.rivals.group import Group
 from ringtree_bench.rivals.mpi import Mpi
 from ringtree_bench.rivals.protocol import Peer, Rival, Task, UnsupportedError
 from ringtree_bench.rivals.ringtree import Ringtree
+from ringtree_bench.rivals.unrecorded import Unrecorded
 from ringtree_bench.world import World
 
 PEERS: dict[str, Peer] = {
     "gloo": Gloo,
     "mpi": Mpi,
+    "unrecorded": Unrecorded,
 }
 
 __all__ = [
