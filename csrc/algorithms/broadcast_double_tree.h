@@ -26,7 +26,7 @@ struct broadcast_double_tree {
                                 double_tree_place(links.rank(), links.world(), root, 1)};
     const Chunks halves = Chunks::split(data.size(), 2, kCacheLine / sizeof(T));
     const std::size_t piece = links.template elements<T>(), rounds = halves.rounds(piece);
-    const int depth = double_tree_depth(links.world());
+    const auto depth = static_cast<std::size_t>(double_tree_depth(links.world()));
 
     for (std::size_t step = 0; step < rounds + depth; ++step) {
       for (int tree = 0; tree < 2; ++tree) {

@@ -350,7 +350,7 @@ void Communicator::execute(Prepared& call) {
   bool confirmed = false;
   if (must_reach || header.asks_for_zero_copy()) {
     confirmed = true;  // everybody's offer says that it makes the same call
-    const HostEntry& zero_copy = catalogue()[*Reach::algorithm_for(collective)];
+    const HostEntry& zero_copy = catalogue()[Reach::algorithm_for(collective).value()];
     if (reach_.meet(team, links, exposed(call), zero_copy.access, must_reach)) {
       algorithm = &zero_copy;
     } else if (must_reach) {

@@ -15,7 +15,7 @@ std::string dump(const Segment& segment, int rank) {
   const std::filesystem::path path =
       std::filesystem::path(folder) /
       (std::string(segment.hall().name.data()) + "-" + std::to_string(rank) + ".json");
-  const std::string advice =
+  std::string advice =
       " What led to it is in " + path.string() + ": run ringtree trace " + std::string(folder) + ".";
   std::error_code error;
   if (std::filesystem::exists(path, error)) return advice;  // the first error tells most

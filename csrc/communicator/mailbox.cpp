@@ -269,7 +269,7 @@ bool Mailbox::fetch(Lane& lane, Transfer& transfer, Solo& team) {
   Receiver from = receiver(lane, letter);
   SlotHeader& header = from.next();
   if (letter.outgoing || header.bytes != kOffered || header.digest != digest_of(letter)) return false;
-  Offer offer;
+  Offer offer{};
   std::memcpy(&offer, header.data(sizeof(Offer)), sizeof(Offer));
   const std::size_t bytes = bytes_of(letter), part = std::min(bytes - transfer.moved_bytes, kPart);
   const int error = reach_->copy_from(letter.peer, offer, transfer.moved_bytes,
