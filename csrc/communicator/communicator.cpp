@@ -347,10 +347,11 @@ void Communicator::execute(Prepared& call) {
   const HostEntry* algorithm = &catalogue()[header.algorithm_index()];
   const auto collective = static_cast<Collective>(header.collective);
   const bool must_reach = algorithm->access != Access::none;
+  const std::optional<std::uint8_t> reaching = Reach::algorithm_for(collective);
   bool confirmed = false;
-  if (must_reach || header.asks_for_zero_copy()) {
+  if (reaching && (must_reach || header.asks_for_zero_copy())) {
     confirmed = true;  // everybody's offer says that it makes the same call
-    const HostEntry& zero_copy = catalogue()[Reach::algorithm_for(collective).value()];
+    const HostEntry& zero_copy = catalogue()[*reaching];
     if (reach_.meet(team, links, exposed(call), zero_copy.access, must_reach)) {
       algorithm = &zero_copy;
     } else if (must_reach) {
