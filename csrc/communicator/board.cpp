@@ -19,7 +19,7 @@ bool recorder_is_wanted() {
   return wanted == nullptr || std::string_view(wanted) != "off";
 }
 
-void Board::enter(const CallHeader& call, std::uint64_t bytes) {
+void Board::enter(const CallHeader& call, std::uint64_t digest, std::uint64_t bytes) {
   const Words words = std::bit_cast<Words>(call);
   CallRecord& record = calls[call.sequence % kCalls];
   for (std::size_t i = 0; i < words.size(); ++i) set(record.header[i], words[i]);
@@ -27,7 +27,13 @@ void Board::enter(const CallHeader& call, std::uint64_t bytes) {
     set(record.began_ns, bytes < Board::kTimedBytes ? coarse_ns() : precise_ns());
     set(record.bytes, bytes);
   }
+  trail = (trail ^ digest) * 0x9E3779B97F4A7C15U + 1;
+  if (call.sequence % kBetweenMarks == 0) set(marks[call.sequence / kBetweenMarks % marks.size()], trail);
   AtomicRef(arrived).store(call.sequence, release);  // pairs with: the acquire load in call()
+}
+
+std::uint64_t Board::mark_of(std::uint64_t sequence) {
+  return AtomicRef(marks[sequence / kBetweenMarks % marks.size()]).load(relaxed);
 }
 
 void Board::leave(const CallHeader& call, std::uint64_t bytes, std::uint8_t ran) {

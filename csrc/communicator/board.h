@@ -17,6 +17,9 @@ namespace ringtree {
 
 inline constexpr int kMaxWorld = 1024;
 
+/// Nobody enters a collective before everybody has entered the one that is so many calls older.
+inline constexpr std::uint64_t kMaxLead = 8;
+
 /// One collective. Plain words, because others read them at any time.
 struct alignas(kCacheLine) CallRecord {
   std::array<std::uint64_t, 4> header;  ///< a CallHeader
@@ -39,12 +42,16 @@ struct alignas(kCacheLine) Board {
   enum State : std::uint32_t { absent, present, left };
   enum Access : std::uint32_t { tried = 1, opens_files = 2, reads_memory = 4 };
   static constexpr std::size_t kCalls = 64, kMessages = 32;
+  static constexpr std::uint64_t kBetweenMarks = kMaxLead / 2;
+  static_assert(2 * kMaxLead < kCalls, "what two ranks compare is still there");
   static constexpr std::uint64_t kTimedBytes = std::uint64_t{256} << 10U;
 
-  std::uint64_t arrived;  ///< the sequence number of the newest collective it has entered
-  std::uint64_t done;     ///< of the newest it has finished
-  std::uint64_t moved;    ///< bytes of all collectives that it has finished
-  std::uint64_t awaited;  ///< 1 + the rank that it waits for, asleep; 0: none
+  std::uint64_t arrived;               ///< the sequence number of the newest collective it has entered
+  std::uint64_t done;                  ///< of the newest it has finished
+  std::uint64_t moved;                 ///< bytes of all collectives that it has finished
+  std::array<std::uint64_t, 4> marks;  ///< hashes of all its calls up to some of the newest
+  std::uint64_t trail;                 ///< hash of all its calls
+  std::uint64_t awaited;               ///< 1 + the rank that it waits for, asleep; 0: none
   std::uint64_t awaited_since_ns;
   std::uint32_t records;  ///< whether times and messages are noted, too
 
@@ -62,7 +69,10 @@ struct alignas(kCacheLine) Board {
   std::array<CallRecord, kCalls> calls;
   std::array<MessageRecord, kMessages> letters;
 
-  void enter(const CallHeader& call, std::uint64_t bytes);
+  /// `digest` is the call's.
+  void enter(const CallHeader& call, std::uint64_t digest, std::uint64_t bytes);
+  /// A hash of the calls up to `sequence`, a multiple of kBetweenMarks that is not long ago.
+  std::uint64_t mark_of(std::uint64_t sequence);
   /// The newest call is over; `ran` is the algorithm.
   void leave(const CallHeader& call, std::uint64_t bytes, std::uint8_t ran);
 

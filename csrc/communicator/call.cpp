@@ -35,12 +35,19 @@ void CallConcern::check_agreement() const {
 }
 
 void CallConcern::check_agreement_with(int peer) const {
-  const std::optional<CallHeader> theirs = segment_->board(peer).call(call_.sequence);
-  if (!theirs || digest_of(*theirs) == digest_of(call_)) return;
-  const bool only_shares = theirs->layout != call_.layout && theirs->count == call_.count;
+  for (std::uint64_t sequence = first_open_; sequence <= call_.sequence; ++sequence) {
+    const std::optional<CallHeader> ours = segment_->board(rank_).call(sequence);
+    const std::optional<CallHeader> theirs = segment_->board(peer).call(sequence);
+    if (ours && theirs) compare(*ours, *theirs, peer);
+  }
+}
+
+void CallConcern::compare(const CallHeader& ours, const CallHeader& theirs, int peer) const {
+  if (digest_of(ours) == digest_of(theirs)) return;
+  const bool only_shares = theirs.layout != ours.layout && theirs.count == ours.count;
   raise_fault(*segment_, ErrorKind::Mismatch, {rank_, peer},
-              "rank " + std::to_string(rank_) + " called " + describe() + " but rank " +
-                  std::to_string(peer) + " called " + ringtree::describe(*theirs) +
+              "rank " + std::to_string(rank_) + " called " + ringtree::describe(ours) + " but rank " +
+                  std::to_string(peer) + " called " + ringtree::describe(theirs) +
                   (only_shares ? ", and the counts they gave differ." : "."));
 }
 

@@ -210,11 +210,13 @@ bool Communicator::leave(bool interruptible) {
   if (is_inherited()) return true;  // the threads and the seat belong to the parent
   const bool finished = end_calls(interruptible);
   const std::unique_lock mapped(mapped_);
+  const std::exception_ptr disagreement = interruptible ? open_disagreement() : nullptr;
   AtomicRef(segment_->board(rank_).state).store(Board::left, release);
   segment_->ring_everyone();
   liveness_.reset();
   reach_.forget();
   memory_.reset();
+  if (disagreement) std::rethrow_exception(disagreement);
   return finished;
 }
 
@@ -326,8 +328,9 @@ void Communicator::execute(Prepared& call) {
   CallHeader& header = call.header;
   if (call.chosen && world_ > 1 && reach_.is_worth_asking(header, call.bytes))
     header.algorithm |= CallHeader::kOrZeroCopy;
-  const CallConcern concern(*segment_, rank_, header);
-  board.enter(header, call.bytes);
+  const CallConcern concern(*segment_, rank_, header, settled_ + 1);
+  const std::uint64_t digest = digest_of(header);
+  board.enter(header, digest, call.bytes);
   if (has_fault(*segment_)) throw_fault(*segment_, rank_, describe(header));
   if (call.op == ReduceOp::premul_sum) scale_input(call);
   if (world_ == 1) {
@@ -343,14 +346,14 @@ void Communicator::execute(Prepared& call) {
             strikes ? 0 : spins_, call.task.out_count * call.unit());
   const LinkState state{sent_.data(),    received_.data(), &window_,        sources_.data(),
                         scratch_.data(), reach_.inputs(),  reach_.outputs()};
-  Links links(segment_->links(), segment_->layout(), state, digest_of(header), rank_);
+  Links links(segment_->links(), segment_->layout(), state, digest, rank_);
   const HostEntry* algorithm = &catalogue()[header.algorithm_index()];
   const auto collective = static_cast<Collective>(header.collective);
   const bool must_reach = algorithm->access != Access::none;
   const std::optional<std::uint8_t> reaching = Reach::algorithm_for(collective);
-  bool confirmed = false;
+  bool saw_everyone = !has_root(collective);
   if (reaching && (must_reach || header.asks_for_zero_copy())) {
-    confirmed = true;  // everybody's offer says that it makes the same call
+    saw_everyone = true;  // everybody's offer says that it makes the same call
     const HostEntry& zero_copy = catalogue()[*reaching];
     if (reach_.meet(team, links, exposed(call), zero_copy.access, must_reach)) {
       algorithm = &zero_copy;
@@ -364,7 +367,7 @@ void Communicator::execute(Prepared& call) {
   algorithm->run(team, links, call.task);
   if (strikes) ambush.end();
 
-  if (!confirmed && has_root(collective)) confirm_everyone(concern, team, header.sequence);
+  settle(concern, team, header, saw_everyone);
   board.leave(header, call.bytes, static_cast<std::uint8_t>(algorithm - catalogue().data()));
 }
 
@@ -409,18 +412,53 @@ void Communicator::scale_input(Prepared& call) {
   task.in = scaled;
 }
 
-/// Where data flow one way only, a rank could finish beside peers that have called something else. It waits
-/// until all have arrived, and compares. Elsewhere no rank finishes without a message, and so a comparison,
-/// that depends on every other rank.
-void Communicator::confirm_everyone(const CallConcern& concern, Solo& team, std::uint64_t sequence) {
-  team.signal_all(segment_->board(rank_).arrived, sequence);
+/// Where data flow one way only, a rank finishes beside peers that may have called something else. It goes
+/// on, and compares when it knows that they have come: after the next collective in which everybody depends
+/// on everybody, and after a number of calls without one.
+void Communicator::settle(const CallConcern& concern, Solo& team, const CallHeader& call, bool saw_everyone) {
+  std::uint64_t last = call.sequence;
+  bool agreed = false;
+  if (saw_everyone) {
+    agreed = settled_ + 1 == last;  // this call was compared on its way
+  } else {
+    if (last % Board::kBetweenMarks != 0) return;
+    team.signal_all(segment_->board(rank_).arrived, last);
+    last -= Board::kBetweenMarks;
+    if (last <= settled_) return;
+    agreed = have_marked(team, last);
+  }
+  if (!agreed) {
+    concern.check_agreement();
+    if (has_fault(*segment_)) throw_fault(*segment_, rank_, concern.describe());
+  }
+  settled_ = last;
+}
+
+/// Waits until all ranks have entered the call `sequence`; whether they have all made the same up to there.
+bool Communicator::have_marked(Solo& team, std::uint64_t sequence) {
+  bool agreed = true;
   for (int peer = 0; peer < world_; ++peer) {
     if (peer == rank_) continue;
     Board& board = segment_->board(peer);
     team.await(peer, [&](Order order) { return AtomicRef(board.arrived).load(order) >= sequence; });
+    agreed = agreed && board.mark_of(sequence) == segment_->board(rank_).mark_of(sequence);
   }
-  concern.check_agreement();
-  if (has_fault(*segment_)) throw_fault(*segment_, rank_, concern.describe());
+  return agreed;
+}
+
+/// The Mismatch that this rank's last calls were part of, if that shows already and no call has thrown it.
+std::exception_ptr Communicator::open_disagreement() {
+  Board& board = segment_->board(rank_);
+  const std::optional<CallHeader> last = board.call(sequence_);
+  if (settled_ == sequence_ || board.done != sequence_ || !last) return nullptr;
+  CallConcern(*segment_, rank_, *last, settled_ + 1).check_agreement();
+  if (!has_fault(*segment_) || segment_->hall().fault.kind != static_cast<std::uint32_t>(ErrorKind::Mismatch))
+    return nullptr;
+  try {
+    throw_fault(*segment_, rank_, "close");
+  } catch (...) {
+    return std::current_exception();
+  }
 }
 
 void Communicator::work_through_queue() {

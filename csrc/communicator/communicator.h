@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -105,7 +106,9 @@ class Communicator {
   Exposed exposed(const Prepared& call) const;
   static void copy_alone(const Prepared& call);
   void scale_input(Prepared& call);
-  void confirm_everyone(const CallConcern& concern, Solo& team, std::uint64_t sequence);
+  void settle(const CallConcern& concern, Solo& team, const CallHeader& call, bool saw_everyone);
+  bool have_marked(Solo& team, std::uint64_t sequence);
+  std::exception_ptr open_disagreement();
   void work_through_queue();
   bool finish_queue(bool interruptible);
   bool end_calls(bool interruptible);
@@ -139,7 +142,8 @@ class Communicator {
       mapped_;        ///< shared by those who use the segment beside the calls; leave() takes it alone
   std::mutex order_;  ///< guards what follows; held by whoever runs a call in its own thread
   std::uint64_t sequence_ = 0;
-  std::deque<Queued> queue_;  ///< its front is what the worker runs
+  std::uint64_t settled_ = 0;  ///< of the last call of which every rank is known to have made the same
+  std::deque<Queued> queue_;   ///< its front is what the worker runs
   bool closing_ = false;
   std::condition_variable wanted_;
   std::unique_ptr<std::thread> worker_;

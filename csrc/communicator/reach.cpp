@@ -9,6 +9,7 @@
 #include <random>
 #include <string>
 
+#include "communicator/board.h"
 #include "communicator/huge_pages.h"
 #include "core/other_process.h"
 #include "core/stream.h"
@@ -102,15 +103,15 @@ bool Reach::kernel_is_worth_asking(const CallHeader& call, std::size_t bytes) co
   return written / ranks >= kKernelBytes && written <= kStreamBytes;
 }
 
-/// Tells the ranks that there are blocks to map. Not for this call: others may have entered it already. They
-/// enter the next one only when this rank has entered this one, and so see what it wrote before.
+/// Tells the ranks that there are blocks to map. Not for this call: others may have entered it already, and
+/// some more. Those that enter the first one they cannot have entered see what this rank wrote before.
 void Reach::announce(std::uint64_t sequence) {
   announced_ = true;
+  const std::uint64_t first = sequence + kMaxLead;
   std::uint64_t& from = segment_->hall().reach_from;
   std::uint64_t known = AtomicRef(from).load(relaxed);
-  while (
-      (known == 0 || known > sequence + 1) &&
-      !__atomic_compare_exchange_n(&from, &known, sequence + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  while ((known == 0 || known > first) &&
+         !__atomic_compare_exchange_n(&from, &known, first, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
 }
 

@@ -79,6 +79,11 @@ def look(pid: int) -> Frame:
     return {snapshot.communicator: snapshot for snapshot in snapshots}
 
 
+def processes() -> list[int]:
+    """All processes of this machine, as far as they can be seen from here."""
+    return sorted(int(path.name) for path in Path("/proc").glob("[0-9]*"))
+
+
 def the_only_job() -> int:
     """The process of one rank of the job that runs here.
 
@@ -86,7 +91,7 @@ def the_only_job() -> int:
         InvalidArgument: there is no job, or several; names the processes to choose from.
     """
     jobs: list[tuple[set[int], int, str]] = []
-    for pid in sorted(int(path.name) for path in Path("/proc").glob("[0-9]*")):
+    for pid in processes():
         if any(pid in members for members, _, _ in jobs):
             continue
         with suppress(OSError, TransportError):

@@ -13,6 +13,7 @@ from contract.attempts import sleep_when_blocked
 from contract.processes import Processes, listen, tell
 from ringtree import _core
 from ringtree.cli import main
+from ringtree.top import processes
 
 
 def top(*arguments: object) -> str:
@@ -141,12 +142,19 @@ def split_and_wait(comm: rt.Communicator) -> None:
     listen()
 
 
-def test_without_a_process_the_only_job_is_shown_and_several_are_listed() -> None:
+def test_without_a_process_the_only_job_is_shown_and_several_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert os.getpid() in processes()
+    ours: list[int] = []  # other programs of this machine may use ringtree, too
+    monkeypatch.setattr("ringtree.top.processes", lambda: sorted(ours))
     with Processes(2, split_and_wait) as one:
+        ours += one.pids.values()
         for rank in range(2):
             one.hear(rank)
         assert str(one.pids[0]) in top("--once")
         with Processes(2, split_and_wait) as other:
+            ours += other.pids.values()
             for rank in range(2):
                 other.hear(rank)
             result = CliRunner().invoke(main, ["top", "--once"])

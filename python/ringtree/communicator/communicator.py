@@ -205,7 +205,12 @@ class Communicator(Reductions, Movement, PointToPoint):
         self._core.abort(reason)
 
     def close(self) -> None:
-        """Finish what is in flight and leave. Peers that still need this rank get RankFailure."""
+        """Finish what is in flight and leave. Peers that still need this rank get RankFailure.
+
+        Raises:
+            Mismatch: among the last calls were a broadcast, reduce, gather or scatter for which a peer made
+                another call. The communicator is closed all the same.
+        """
         self._core.close()
 
     def __enter__(self) -> Self:
