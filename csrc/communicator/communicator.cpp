@@ -55,13 +55,14 @@ std::size_t priced_bytes(const Request& request, int world) {
   }
 }
 
-/// What a call returns that was never made.
-std::shared_ptr<Work> left_out(bool async) {
-  if (!async) return nullptr;
+std::shared_ptr<Work> finished_work() {
   auto work = std::make_shared<Work>("", nullptr);
   work->finish(nullptr);
   return work;
 }
+
+/// What a call returns that was never made.
+std::shared_ptr<Work> left_out(bool async) { return async ? finished_work() : nullptr; }
 
 }  // namespace
 
@@ -140,8 +141,11 @@ std::shared_ptr<Work> Communicator::exchange(const std::vector<Letter>& letters,
   if (injection_)
     for (const Letter& letter : letters)
       if (injection_->call(letter.outgoing ? "send" : "recv").is_dropped) return left_out(async);
-  return mailbox_->exchange(letters, !async, std::move(keep));
+  std::shared_ptr<Work> work = mailbox_->exchange(letters, !async, std::move(keep));
+  return async && !work ? finished_work() : work;
 }
+
+bool Communicator::withdraw(const Work& work) { return mailbox_->withdraw(work); }
 
 void Communicator::inject(const std::string& faults) {
   injection_ = std::make_unique<Injection>(faults, rank_, world_);

@@ -53,6 +53,9 @@ class Communicator {
 
   std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool async, std::shared_ptr<void> keep);
 
+  /// Of exchange(): see Mailbox::withdraw().
+  bool withdraw(const Work& work);
+
   /// From now on faults strike, as csrc/communicator/injection.h says. Not for groups that are split off.
   void inject(const std::string& faults);
 

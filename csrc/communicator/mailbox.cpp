@@ -100,7 +100,7 @@ Mailbox::~Mailbox() { close(); }
 std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool blocking,
                                         std::shared_ptr<void> keep) {
   std::size_t passed = 0;
-  while (blocking && passed < letters.size() && pass_at_once(letters[passed])) ++passed;
+  while (passed < letters.size() && pass_at_once(letters[passed], blocking)) ++passed;
   if (passed == letters.size()) return nullptr;
 
   const auto call = std::make_shared<Call>();
@@ -165,6 +165,22 @@ void Mailbox::check_open(const Letter& letter) const {
     throw InvalidArgument(refusal(rank_, letter.outgoing ? "send" : "recv", "this communicator is closed"));
 }
 
+bool Mailbox::withdraw(const Work& work) {
+  const std::lock_guard lock(mutex_);
+  for (std::vector<Lane>* lanes : {&outgoing_, &incoming_}) {
+    for (Lane& lane : *lanes) {
+      if (lane.transfers.empty() || lane.transfers.back().call->work.get() != &work) continue;
+      const Transfer& transfer = lane.transfers.back();
+      if (transfer.moved_bytes != 0 || transfer.offered || transfer.call->letters_left != 1) return false;
+      segment_->board(rank_).end_message(transfer.record);
+      --lane.letters;
+      lane.transfers.pop_back();
+      return true;
+    }
+  }
+  return false;
+}
+
 void Mailbox::close() {
   {
     std::unique_lock lock(mutex_);
@@ -180,14 +196,14 @@ Mailbox::Lane& Mailbox::lane_of(const Letter& letter) {
   return (letter.outgoing ? outgoing_ : incoming_)[static_cast<std::size_t>(letter.peer)];
 }
 
-/// A letter of one piece that nothing stands before: whether it was sent, or came within a short spin.
-/// Whatever needs patience is left to the transfers.
-bool Mailbox::pass_at_once(const Letter& letter) {
+/// A letter of one piece that nothing stands before: whether it was sent, or is there, or came within a short
+/// spin if the caller waits. Whatever needs patience is left to the transfers.
+bool Mailbox::pass_at_once(const Letter& letter, bool blocking) {
   const std::size_t bytes = bytes_of(letter);
   if (bytes > segment_->layout().mail.slot_bytes) return false;
   Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
   Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
-  for (int look = letter.outgoing ? 1 : spins_; look > 0; --look) {
+  for (int look = letter.outgoing || !blocking ? 1 : spins_; look > 0; --look) {
     {
       const std::lock_guard lock(mutex_);
       Lane& lane = lane_of(letter);
@@ -306,8 +322,18 @@ void Mailbox::move_next(Lane& lane, Solo& team) {
   if (!lane.transfers.empty()) lane.transfers.front().since = Clock::now();
   if (--call->letters_left == 0) {
     call->finished = true;
-    call->work->finish(nullptr);
+    finished_.push_back(call->work);
   }
+}
+
+/// Not under `mutex_`: what follows a call may begin the next one.
+void Mailbox::tell_finished() {
+  std::vector<std::shared_ptr<Work>> finished;
+  {
+    const std::lock_guard lock(mutex_);
+    finished.swap(finished_);
+  }
+  for (const std::shared_ptr<Work>& work : finished) work->finish(nullptr);
 }
 
 /// Moves what can move; whether anything did.
@@ -342,9 +368,11 @@ void Mailbox::wait_until_moved(Solo& team, Patience& patience, const Watch& watc
     const std::lock_guard lock(mutex_);
     return move_all(team, order) || oldest() == nullptr || (call && call->finished);
   });
+  tell_finished();
 }
 
 void Mailbox::fail_all(const std::exception_ptr& error) {
+  tell_finished();
   std::vector<std::shared_ptr<Work>> failed;
   {
     const std::lock_guard lock(mutex_);

@@ -42,9 +42,13 @@ class Mailbox {
   Mailbox& operator=(const Mailbox&) = delete;
   ~Mailbox();
 
-  /// Starts the letters of one call. Blocking: returns once all are through.
+  /// Starts the letters of one call. Blocking: returns once all are through. Returns nothing if they are.
   std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool blocking,
                                  std::shared_ptr<void> keep);
+
+  /// Takes back a call of one letter of which nothing has moved yet and behind which no other stands; it is
+  /// then never finished. False: it is too late.
+  bool withdraw(const Work& work);
 
   /// Waits until nothing is under way, then ends the helper thread. What is asked of it later is refused.
   void close();
@@ -78,7 +82,7 @@ class Mailbox {
   Sender sender(Lane& lane, const Letter& letter);
   Receiver receiver(Lane& lane, const Letter& letter);
 
-  bool pass_at_once(const Letter& letter);
+  bool pass_at_once(const Letter& letter, bool blocking);
   bool can_move(Lane& lane, const Letter& letter, Order order);
   bool can_move(Lane& lane, const Transfer& transfer, Order order);
   bool move_piece(Lane& lane, const Letter& letter, std::size_t offset, std::size_t bytes, Solo& team);
@@ -92,6 +96,7 @@ class Mailbox {
   void wait_for(const std::shared_ptr<Call>& call);
   std::uint64_t record(const Letter& letter, std::uint64_t number);
   void check_open(const Letter& letter) const;
+  void tell_finished();
   void fail_all(const std::exception_ptr& error);
   void help();
   std::string describe(const Transfer& transfer) const;
@@ -107,6 +112,7 @@ class Mailbox {
 
   std::mutex mutex_;  ///< guards all below
   std::vector<Lane> outgoing_, incoming_;
+  std::vector<std::shared_ptr<Work>> finished_;  ///< whose calls are, but nobody has been told
   bool closing_ = false;
   int waiting_ = 0;  ///< threads in blocking calls
   std::condition_variable wanted_, ended_;

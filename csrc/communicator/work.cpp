@@ -34,15 +34,26 @@ bool Work::done() {
   return done_;
 }
 
+void Work::then(std::function<void(const std::exception_ptr&)> what) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!done_) return void(then_ = std::move(what));
+  }
+  what(error_);
+}
+
 void Work::finish(std::exception_ptr error) {
   std::shared_ptr<void> released;  // let go of outside the lock: it may need the interpreter's
+  std::function<void(const std::exception_ptr&)> then;
   {
     const std::lock_guard lock(mutex_);
     done_ = true;
     error_ = std::move(error);
     released = std::move(keep_);
+    then = std::move(then_);
   }
   finished_.notify_all();
+  if (then) then(error_);
 }
 
 }  // namespace ringtree

@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,6 +23,10 @@ class Work {
 
   bool done();
 
+  /// Calls `what` with what the call threw, or with nothing, once it is finished: in the thread that finishes
+  /// it, or at once. Once for each Work.
+  void then(std::function<void(const std::exception_ptr&)> what);
+
   void finish(std::exception_ptr error);
 
  private:
@@ -29,6 +34,7 @@ class Work {
   std::shared_ptr<void> keep_;
   std::mutex mutex_;
   std::condition_variable finished_;
+  std::function<void(const std::exception_ptr&)> then_;
   bool done_ = false;
   std::exception_ptr error_;
 };
