@@ -23,7 +23,7 @@ CPP_TEST_SOURCES := $(shell find tests/cpp -name '*.h' -o -name '*.cpp')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup system build test test-cpp test-python lint check-format ruff mypy layering tidy format \
+.PHONY: help setup system build test test-cpp test-python test-torch lint check-format ruff mypy layering tidy format \
         cuda sanitize tsan asan model soak bench wheel clean
 
 help:  ## print this
@@ -44,7 +44,7 @@ $(READY): pyproject.toml setup.py
 # Configured each time, which takes half a second, so that this folder is right whoever used it last.
 build: $(READY)  ## compile what has changed
 	@cmake --preset release -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python > /dev/null
-	cmake --build --preset release --target _core
+	cmake --build --preset release --target modules
 	@cmake --install build/release --component module --prefix python > /dev/null
 
 test: lint cuda test-cpp test-python  ## linters, the CUDA compile and every test
@@ -53,8 +53,18 @@ test-cpp: system build  ## GoogleTest
 	cmake --build --preset release
 	ctest --preset release
 
-test-python: build  ## pytest
+# The ranks of PyTorch's tests, and of ours, are forked from processes that have run nothing else.
+PYTORCH_SUITE := pytest -q -r fE -W ignore tests/torch_backend/pytorch_suite.py
+
+test-python: build  ## pytest, and PyTorch's own tests on 2 ranks
 	pytest -q --benchmark-disable
+	pytest -q tests/torch_backend
+	$(PYTORCH_SUITE)
+
+test-torch: build  ## PyTorch's own tests on 2, 3 and 4 ranks, also in Gloo's place (seven minutes)
+	for ranks in 2 3 4; do for name in ringtree gloo; do \
+	  RINGTREE_SUITE_WORLD=$$ranks RINGTREE_SUITE_AS=$$name $(PYTORCH_SUITE) || exit 1; \
+	done; done
 
 # The one thing that pip does not have. Without root, CMake fetches GoogleTest's sources instead.
 system:
@@ -128,4 +138,4 @@ wheel: $(READY)  ## a wheel in dist/
 	python -m build --no-isolation --wheel
 
 clean:  ## remove what was built; .venv stays
-	rm -rf build dist python/ringtree/_core*.so
+	rm -rf build dist python/ringtree/_core*.so python/ringtree/_torch*.so

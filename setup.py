@@ -1,4 +1,7 @@
-"""Builds ringtree._core: CMake compiles and installs it, setuptools packs what stands in pyproject.toml."""
+"""Builds ringtree._core, and ringtree._torch where there is a PyTorch.
+
+CMake compiles and installs them, setuptools packs what stands in pyproject.toml.
+"""
 
 import os
 import shlex
@@ -29,7 +32,7 @@ class CMakeBuild(build_ext):
         jobs = str(self.parallel or os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or os.cpu_count() or 1)
         for command in (
             [*configure, *shlex.split(os.environ.get("CMAKE_ARGS", ""))],
-            ["cmake", "--build", str(BUILD), "--target", "_core", "--parallel", jobs],
+            ["cmake", "--build", str(BUILD), "--target", "modules", "--parallel", jobs],
             ["cmake", "--install", str(BUILD), "--component", "module", "--prefix", str(package_root)],
         ):
             subprocess.run(command, check=True)

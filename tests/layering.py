@@ -44,7 +44,7 @@ PORT = {"core/platform.h", "core/team.h"}
 # The modules of python/ringtree, lowest first; each may import those of the lines above its own. A package
 # is one module here, free inside.
 PYTHON_LAYERS = (
-    {"_core"},
+    {"_core", "_torch"},
     {"errors"},
     {"catalogue", "snapshots"},
     {"allocation", "buffers", "launch", "tuning"},

@@ -45,6 +45,8 @@ class Communicator {
   int rank() const { return rank_; }
   int world() const { return world_; }
   double timeout_seconds() const { return timeout_seconds_; }
+  /// For waits that are under way, too.
+  void set_timeout(double seconds) { timeout_seconds_ = seconds; }
   const std::string& transport() const { return transport_; }
 
   /// Runs a collective: in the caller's thread if it blocks and nothing is queued before it, else in the
@@ -119,7 +121,7 @@ class Communicator {
 
   std::string transport_;
   int rank_, world_;
-  double timeout_seconds_;
+  std::atomic<double> timeout_seconds_;
   std::uint64_t fork_generation_;
   int spins_;
   std::atomic<bool> closed_{false};

@@ -46,13 +46,13 @@ class Mailbox::Watch : public Concern {
       const std::lock_guard lock(box_->mutex_);
       const Transfer* transfer = box_->oldest();
       if (transfer == nullptr ||
-          std::chrono::duration<double>(Clock::now() - transfer->since).count() < box_->timeout_seconds_)
+          std::chrono::duration<double>(Clock::now() - transfer->since).count() < *box_->timeout_seconds_)
         return;
       late = box_->describe(*transfer);
       peer = transfer->letter.peer;
     }
     raise_fault(*box_->segment_, ErrorKind::Timeout, {peer},
-                late + " was not answered within " + format_seconds(box_->timeout_seconds_) + ": rank " +
+                late + " was not answered within " + format_seconds(*box_->timeout_seconds_) + ": rank " +
                     std::to_string(peer) + " has not made the matching call.");
   }
 
@@ -85,12 +85,13 @@ class Mailbox::Watch : public Concern {
   Mailbox* box_;
 };
 
-Mailbox::Mailbox(Segment& segment, const Liveness& liveness, Reach& reach, int rank, double timeout_seconds)
+Mailbox::Mailbox(Segment& segment, const Liveness& liveness, Reach& reach, int rank,
+                 const std::atomic<double>& timeout_seconds)
     : segment_(&segment),
       liveness_(&liveness),
       reach_(&reach),
       rank_(rank),
-      timeout_seconds_(timeout_seconds),
+      timeout_seconds_(&timeout_seconds),
       spins_(spins_for(segment.world())),
       outgoing_(static_cast<std::size_t>(segment.world())),
       incoming_(static_cast<std::size_t>(segment.world())) {}
@@ -144,7 +145,7 @@ std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool
 }
 
 void Mailbox::wait_for(const std::shared_ptr<Call>& call) {
-  Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
+  Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
   Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
   const Watch watch(*this);
   for (bool finished = false; !finished;) {
@@ -201,7 +202,7 @@ Mailbox::Lane& Mailbox::lane_of(const Letter& letter) {
 bool Mailbox::pass_at_once(const Letter& letter, bool blocking) {
   const std::size_t bytes = bytes_of(letter);
   if (bytes > segment_->layout().mail.slot_bytes) return false;
-  Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
+  Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
   Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
   for (int look = letter.outgoing || !blocking ? 1 : spins_; look > 0; --look) {
     {
@@ -391,7 +392,7 @@ void Mailbox::fail_all(const std::exception_ptr& error) {
 
 /// The helper thread: moves letters on while nobody waits for them.
 void Mailbox::help() {
-  Patience patience(*segment_, *liveness_, rank_, timeout_seconds_);
+  Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
   Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
   const Watch watch(*this);
   for (;;) {

@@ -5,6 +5,7 @@
 // that waits for one moves all of them on, so no order of calls can block on the order of threads.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -37,7 +38,8 @@ struct Letter {
 
 class Mailbox {
  public:
-  Mailbox(Segment& segment, const Liveness& liveness, Reach& reach, int rank, double timeout_seconds);
+  Mailbox(Segment& segment, const Liveness& liveness, Reach& reach, int rank,
+          const std::atomic<double>& timeout_seconds);
   Mailbox(const Mailbox&) = delete;
   Mailbox& operator=(const Mailbox&) = delete;
   ~Mailbox();
@@ -107,7 +109,7 @@ class Mailbox {
   const Liveness* liveness_;
   Reach* reach_;
   int rank_;
-  double timeout_seconds_;
+  const std::atomic<double>* timeout_seconds_;
   int spins_;
 
   std::mutex mutex_;  ///< guards all below

@@ -44,8 +44,9 @@ int spins_for(int world) {
   return is_oversubscribed(world) ? kSpinsOversubscribed : kSpins;
 }
 
-Patience::Patience(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds)
-    : segment_(&segment), liveness_(&liveness), rank_(rank), timeout_seconds_(timeout_seconds) {}
+Patience::Patience(Segment& segment, const Liveness& liveness, int rank,
+                   const std::atomic<double>& timeout_seconds)
+    : segment_(&segment), liveness_(&liveness), rank_(rank), timeout_seconds_(&timeout_seconds) {}
 
 void Patience::begin(const Concern& concern) {
   concern_ = &concern;
@@ -117,7 +118,7 @@ void Patience::look_around(int peer) {
   if (!died.empty()) raise_death(*segment_, died, concern_->describe());
 
   const double waited = std::chrono::duration<double>(Clock::now() - started_).count();
-  if (waited > timeout_seconds_) concern_->give_up(peer, timeout_seconds_);
+  if (waited > *timeout_seconds_) concern_->give_up(peer, *timeout_seconds_);
   if (interrupted()) {
     raise_fault(
         *segment_, ErrorKind::Aborted, {rank_},

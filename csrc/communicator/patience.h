@@ -2,6 +2,7 @@
 // could make waiting pointless.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -38,7 +39,7 @@ class Concern {
 
 class Patience : public Waiter {
  public:
-  Patience(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds);
+  Patience(Segment& segment, const Liveness& liveness, int rank, const std::atomic<double>& timeout_seconds);
 
   /// Starts the clock for one call.
   void begin(const Concern& concern);
@@ -61,7 +62,7 @@ class Patience : public Waiter {
   const Liveness* liveness_;
   const Concern* concern_ = nullptr;
   int rank_;
-  double timeout_seconds_;
+  const std::atomic<double>* timeout_seconds_;
   bool announced_ = false;
   bool notes_awaited_ = false;
   int rests_ = 0;

@@ -44,9 +44,9 @@ void Survivors::wait(const char* what, Look look) const {
     doorbell.retire();
     if (missing.empty()) return;
     if (interrupted()) throw Interrupted();
-    if (std::chrono::duration<double>(Clock::now() - started).count() < timeout_seconds_) continue;
+    if (std::chrono::duration<double>(Clock::now() - started).count() < *timeout_seconds_) continue;
     throw Timeout("rank " + std::to_string(rank_) + ", shrink: " + list_ranks(missing) + " " + what +
-                      " within " + format_seconds(timeout_seconds_) +
+                      " within " + format_seconds(*timeout_seconds_) +
                       ". Close this communicator and start again with a new one.",
                   missing);
   }

@@ -7,6 +7,7 @@
 // A survivor that dies on the way fails the round, for all alike; the rest go through another one.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,8 +19,8 @@ namespace ringtree {
 
 class Survivors {
  public:
-  Survivors(Segment& segment, const Liveness& liveness, int rank, double timeout_seconds)
-      : segment_(&segment), liveness_(&liveness), rank_(rank), timeout_seconds_(timeout_seconds) {}
+  Survivors(Segment& segment, const Liveness& liveness, int rank, const std::atomic<double>& timeout_seconds)
+      : segment_(&segment), liveness_(&liveness), rank_(rank), timeout_seconds_(&timeout_seconds) {}
 
   /// The ranks that go on, ascending; this one is among them. Starts a round. Throws Timeout, naming who is
   /// neither here nor gone, RankFailure if the others went on without this rank.
@@ -37,7 +38,7 @@ class Survivors {
   Segment* segment_;
   const Liveness* liveness_;
   int rank_;
-  double timeout_seconds_;
+  const std::atomic<double>* timeout_seconds_;
   std::uint64_t round_ = 0;
 };
 

@@ -1,0 +1,64 @@
+// ringtree._torch: makes process group backends for torch.distributed, and does nothing else.
+#include <pybind11/chrono.h>
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <chrono>
+#include <functional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "communicator/patience.h"
+#include "torch/backend.h"
+
+namespace py = pybind11;
+
+namespace ringtree {
+namespace {
+
+using Preferred = std::vector<std::pair<std::string, std::vector<std::pair<std::size_t, std::string>>>>;
+using Forced = std::vector<std::pair<std::string, std::string>>;
+using Choose = std::function<std::tuple<Preferred, Forced, std::string>(std::string settings, int size)>;
+
+unsigned long main_thread = 0;
+
+/// Runs in waits, without the interpreter's lock. Python handles signals in its main thread only.
+bool signal_is_pending() {
+  if (PyThread_get_thread_ident() != main_thread) return false;
+  const py::gil_scoped_acquire gil;
+  return PyErr_CheckSignals() != 0;
+}
+
+c10::intrusive_ptr<TorchBackend> make(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
+                                      std::chrono::milliseconds timeout, const std::string& settings,
+                                      const Choose& choose, const std::string& name) {
+  const py::gil_scoped_release unlocked;
+  TorchBackend::Configuration configuration{name, settings, [choose](const std::string& shared, int world) {
+                                              auto [preferred, forced, faults] = choose(shared, world);
+                                              return TorchBackend::Choices{preferred, forced, faults};
+                                            }};
+  auto options = c10::make_intrusive<c10d::Backend::Options>(name, timeout);
+  return c10::make_intrusive<TorchBackend>(store, rank, size, std::move(options), std::move(configuration));
+}
+
+}  // namespace
+}  // namespace ringtree
+
+PYBIND11_MODULE(_torch, module) {
+  using ringtree::main_thread;
+  main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+  ringtree::set_interrupt_check(&ringtree::signal_is_pending);
+  py::module_::import("torch.distributed");  // whose types the functions here take and return
+  using ringtree::TorchBackend;
+  py::class_<TorchBackend, c10d::Backend, c10::intrusive_ptr<TorchBackend>>(
+      module, "ProcessGroupRingtree", "ringtree as a backend of torch.distributed.")
+      .def_property_readonly("options", &TorchBackend::getBackendOptions);
+  module.def(
+      "create", &ringtree::make, py::arg("store"), py::arg("rank"), py::arg("size"), py::arg("timeout"),
+      py::arg("settings"), py::arg("choose"), py::arg("name"),
+      "A process group backend; a collective. `choose(settings, size)` gets rank 0's settings and says "
+      "what auto takes: rules, forced algorithms, faults.");
+}

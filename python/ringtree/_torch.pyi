@@ -1,0 +1,26 @@
+"""ringtree._torch: the process group backend in C++ (csrc/torch), there if it was built beside PyTorch."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+class ProcessGroupRingtree:
+    """ringtree as a backend of torch.distributed; a torch.distributed.Backend."""
+
+    @property
+    def options(self) -> Any: ...
+
+def create(
+    store: Any,
+    rank: int,
+    size: int,
+    timeout: timedelta,
+    settings: str,
+    choose: Callable[[str, int], tuple[list[tuple[str, list[tuple[int, str]]]], list[tuple[str, str]], str]],
+    name: str,
+) -> ProcessGroupRingtree:
+    """Make a process group's backend; a collective.
+
+    `choose(settings, size)` gets rank 0's settings and says what "auto" takes: rules, forced
+    algorithms, faults.
+    """

@@ -1,0 +1,154 @@
+"""Mismatch, Timeout and RankFailure arrive as DistBackendError with ringtree's text, on every survivor."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.distributed as dist
+from contract.attempts import WITHIN_SECONDS, Attempt, attempt
+from torch_backend.ranks import TorchRanks, run_ranks
+
+
+def refused() -> None:
+    """Nothing is sent, and the group stays usable."""
+    n, rank = dist.get_world_size(), dist.get_rank()
+    cases: list[tuple[Callable[[], object], str]] = [
+        (lambda: dist.all_reduce(torch.ones(3, dtype=torch.int16)), "does not compute with Short"),
+        (
+            lambda: dist.all_reduce(torch.ones(3, dtype=torch.int32), dist.ReduceOp.AVG),
+            "op avg does not exist",
+        ),
+        (lambda: dist.all_reduce(torch.ones(3), dist.ReduceOp.BAND), "op band does not exist"),
+        (
+            lambda: dist.all_reduce(torch.ones(3, dtype=torch.complex64), dist.ReduceOp.MAX),
+            "all_reduce does not support|complex numbers can be summed",
+        ),
+        (lambda: dist.all_gather_into_tensor(torch.empty(5), torch.ones(2)), "output tensor must"),
+        (lambda: dist.all_to_all_single(torch.empty(n), torch.ones(n), [n], [n]), "split sizes must be"),
+        (lambda: dist.send(torch.ones(1), 1 - rank, tag=-1), "tag must be 0 or more"),
+    ]
+    for call, text in cases:
+        with pytest.raises((ValueError, RuntimeError), match=text):
+            call()
+    x = torch.ones(1)
+    dist.all_reduce(x)
+    assert x.item() == n
+
+
+def test_what_is_refused_leaves_the_group_usable() -> None:
+    run_ranks(2, refused)
+
+
+def different_calls(asynchronous: bool) -> Attempt:
+    x = torch.ones(8 + dist.get_rank())
+    if asynchronous:
+        work = dist.all_reduce(x, async_op=True)
+        tried = attempt(work.wait)
+        assert work.is_completed()
+        assert not work.is_success()
+        with pytest.raises(dist.DistBackendError):
+            work.get_future().wait()
+        return tried
+    return attempt(lambda: dist.all_reduce(x))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_mismatch_names_both_calls_on_every_rank(asynchronous: bool) -> None:
+    with TorchRanks(2, different_calls, asynchronous) as ranks:
+        for rank, outcome in enumerate(ranks.outcomes()):
+            error = outcome.value.error
+            assert isinstance(error, dist.DistBackendError)
+            assert str(error).startswith(f"Mismatch: rank {rank}, all_reduce #1 (float32 x {8 + rank}")
+            for size in (8, 9):
+                assert f"called all_reduce #1 (float32 x {size}" in str(error)
+
+
+def killed(victim: int, asynchronous: bool) -> tuple[Attempt, float]:
+    """The last moment at which the victim was alive is when it killed itself: told by the store."""
+    dist.barrier()
+    if dist.get_rank() == victim:
+        os.kill(os.getpid(), signal.SIGKILL)
+    x = torch.ones(1 << 22)
+
+    def reduce() -> None:
+        if asynchronous:
+            dist.all_reduce(x, async_op=True).wait()
+        else:
+            dist.all_reduce(x)
+
+    return attempt(reduce), time.monotonic()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_killed_rank_is_named_on_every_survivor_within_a_second(asynchronous: bool) -> None:
+    with TorchRanks(3, killed, 1, asynchronous) as ranks:
+        outcomes = ranks.outcomes()
+        assert outcomes.pop(1).exitcode == -signal.SIGKILL
+        for outcome in outcomes:
+            tried, _ = outcome.value
+            assert isinstance(tried.error, dist.DistBackendError)
+            assert "RankFailure: rank " in str(tried.error)
+            assert "rank 1 died (the process has ended) while all_reduce #2" in str(tried.error)
+            assert tried.seconds < WITHIN_SECONDS
+
+
+def never_calls() -> str:
+    if dist.get_rank() == 2:
+        signal.pause()
+    with pytest.raises(dist.DistBackendError) as raised:
+        dist.all_reduce(torch.ones(1))
+    return str(raised.value)
+
+
+def test_who_never_calls_is_named_after_the_timeout() -> None:
+    with TorchRanks(3, never_calls, timeout=1) as ranks:
+        for rank in range(2):
+            text = ranks.outcome_of(rank).result()
+            assert text.startswith("Timeout: Timed out in rank ")
+            assert "was not complete after 1 s: rank 2 has not called it" in text
+
+
+def aborted() -> str:
+    if dist.get_rank() == 1:
+        dist.barrier()
+        dist.distributed_c10d._get_default_group().abort()
+        return ""
+    work = dist.barrier(async_op=True)
+    work.wait()
+    with pytest.raises(dist.DistBackendError) as raised:
+        dist.all_reduce(torch.ones(1))
+    return str(raised.value)
+
+
+def test_abort_ends_what_peers_wait_for() -> None:
+    with TorchRanks(2, aborted) as ranks:
+        assert "rank 1 aborted the communicator" in ranks.outcome_of(0).value
+
+
+def press_in(seconds: float) -> None:
+    threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+
+
+def interrupted() -> str:
+    """Ctrl-C reaches a wait in C++."""
+    if dist.get_rank() == 1:
+        with pytest.raises(dist.DistBackendError) as raised:
+            dist.recv(torch.empty(1), 0)
+        return str(raised.value)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    press_in(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        dist.irecv(torch.empty(1), 1).wait()
+    press_in(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        dist.all_reduce(torch.ones(1))  # rank 1 never calls it
+    return ""
+
+
+def test_ctrl_c_ends_a_wait() -> None:
+    with TorchRanks(2, interrupted) as ranks:
+        assert "rank 0 was interrupted (Ctrl-C) in all_reduce #1" in ranks.outcome_of(1).result()
