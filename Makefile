@@ -61,10 +61,11 @@ test-python: build  ## pytest, and PyTorch's own tests on 2 ranks
 	pytest -q tests/torch_backend
 	$(PYTORCH_SUITE)
 
-test-torch: build  ## PyTorch's own tests on 2, 3 and 4 ranks, also in Gloo's place (seven minutes)
+test-torch: build  ## PyTorch's own tests on 2 to 4 ranks, also in Gloo's place, and leaks (ten minutes)
 	for ranks in 2 3 4; do for name in ringtree gloo; do \
 	  RINGTREE_SUITE_WORLD=$$ranks RINGTREE_SUITE_AS=$$name $(PYTORCH_SUITE) || exit 1; \
 	done; done
+	PYTHONPATH=tests python tests/torch_backend/leaks.py
 
 # The one thing that pip does not have. Without root, CMake fetches GoogleTest's sources instead.
 system:
@@ -128,10 +129,13 @@ SOAK_SECONDS ?= 3600
 soak: build  ## an hour of random calls, delays and kills (SOAK_SECONDS=600 for ten minutes)
 	PYTHONPATH=tests python tests/soak.py $(SOAK_SECONDS)
 
-bench: build  ## the suite on 2 ranks against Gloo and MPI, then the digits example
+bench: build  ## the suite on 2 ranks against Gloo and MPI, under PyTorch, then the digits example
 	mkdir -p build/bench
 	$(MPIRUN) ringtree bench --peers gloo,mpi \
 	  --json build/bench/all_reduce.json --plot build/bench/all_reduce.png
+	$(MPIRUN) ringtree bench --peers gloo,c10d --collective all --sizes 8:64M:8 --seconds 0.5 \
+	  --json build/bench/torch.json
+	$(MPIRUN) ringtree ddp --json build/bench/ddp.jsonl
 	$(MPIRUN) python examples/02_digits.py
 
 wheel: $(READY)  ## a wheel in dist/

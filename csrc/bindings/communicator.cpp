@@ -257,7 +257,8 @@ void define_communicator(py::module_& module) {
       .def("force", &Communicator::force, arg("collective"), arg("algorithm"))
       .def("inject", &Communicator::inject, arg("faults"))
       .def("snapshot", &Communicator::snapshot, Unlocked())
-      .def("survivors", &Communicator::survivors, Unlocked())
+      .def(
+          "survivors", [](Communicator& self) { return self.survivors(); }, Unlocked())
       .def("exchange_with", &exchange_with, arg("members"), arg("own"))
       .def("abort", &Communicator::abort, arg("reason"), Unlocked())
       .def("close", &Communicator::close, Unlocked());

@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <numeric>
@@ -104,7 +106,7 @@ std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std:
     check_usable(request.name());  // it may have been closed meanwhile
     Prepared call = prepare(request);
     call.faults = std::move(faults);
-    execute(call);
+    execute(call, spins_);
     return nullptr;
   }
   if (!order.owns_lock()) order.lock();
@@ -147,6 +149,8 @@ std::shared_ptr<Work> Communicator::exchange(const std::vector<Letter>& letters,
 
 bool Communicator::withdraw(const Work& work) { return mailbox_->withdraw(work); }
 
+void Communicator::move_for_a_while(const std::function<bool()>& over) { mailbox_->move_for_a_while(over); }
+
 void Communicator::inject(const std::string& faults) {
   injection_ = std::make_unique<Injection>(faults, rank_, world_);
 }
@@ -178,14 +182,14 @@ void Communicator::abort(const std::string& reason) {
               "rank " + std::to_string(rank_) + " aborted the communicator: " + reason + ".");
 }
 
-std::vector<int> Communicator::survivors() {
+std::vector<int> Communicator::survivors(const std::vector<int>& without) {
   const std::shared_lock mapped(mapped_);
   check_usable("shrink");
   if (!has_fault(*segment_))
     raise_fault(*segment_, ErrorKind::Aborted, {rank_},
                 "rank " + std::to_string(rank_) + " gave the communicator up in shrink().");
   if (!end_calls(true)) throw Interrupted();
-  return survivors_.agree();
+  return survivors_.agree(without);
 }
 
 std::vector<std::string> Communicator::exchange_with(const std::vector<int>& members,
@@ -193,6 +197,14 @@ std::vector<std::string> Communicator::exchange_with(const std::vector<int>& mem
   const std::shared_lock mapped(mapped_);
   check_usable("shrink");
   return survivors_.exchange(members, own);
+}
+
+void Communicator::set_label(const std::string& label) {
+  const std::shared_lock mapped(mapped_);
+  check_usable("set_label");
+  if (rank_ != 0) return;
+  std::array<char, 64>& kept = segment_->hall().label;
+  std::copy_n(label.begin(), std::min(label.size(), kept.size() - 1), kept.begin());
 }
 
 std::string Communicator::snapshot() const {
@@ -327,7 +339,7 @@ Communicator::Prepared Communicator::prepare(const Request& request) {
   return call;
 }
 
-void Communicator::execute(Prepared& call) {
+void Communicator::execute(Prepared& call, int spins) {
   Board& board = segment_->board(rank_);
   CallHeader& header = call.header;
   if (call.chosen && world_ > 1 && reach_.is_worth_asking(header, call.bytes))
@@ -347,7 +359,7 @@ void Communicator::execute(Prepared& call) {
   Ambush ambush(*patience_, call.faults, world_);
   const bool strikes = !call.faults.empty();
   Solo team(strikes ? static_cast<Waiter&>(ambush) : *patience_, segment_->doorbells(), rank_, world_,
-            strikes ? 0 : spins_, call.task.out_count * call.unit());
+            strikes ? 0 : spins, call.task.out_count * call.unit());
   const LinkState state{sent_.data(),    received_.data(), &window_,        sources_.data(),
                         scratch_.data(), reach_.inputs(),  reach_.outputs()};
   Links links(segment_->links(), segment_->layout(), state, digest, rank_);
@@ -476,7 +488,7 @@ void Communicator::work_through_queue() {
     }
     std::exception_ptr error;
     try {
-      execute(next->call);
+      execute(next->call, spins_for(2 * world_));  // each rank's own thread computes meanwhile
     } catch (...) {
       error = std::current_exception();
     }

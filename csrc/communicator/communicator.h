@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -55,8 +56,9 @@ class Communicator {
 
   std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool async, std::shared_ptr<void> keep);
 
-  /// Of exchange(): see Mailbox::withdraw().
+  /// Of exchange(): see Mailbox.
   bool withdraw(const Work& work);
+  void move_for_a_while(const std::function<bool()>& over);
 
   /// From now on faults strike, as csrc/communicator/injection.h says. Not for groups that are split off.
   void inject(const std::string& faults);
@@ -71,8 +73,13 @@ class Communicator {
 
   /// The ranks that are left, of which each must call it, to open another communicator by means of
   /// exchange_with(). Ends what is under way on any rank. Again, if one of them died meanwhile.
-  std::vector<int> survivors();
+  /// Whoever is in `without`, the same on all, does not call it, alive or not.
+  std::vector<int> survivors(const std::vector<int>& without = {});
   std::vector<std::string> exchange_with(const std::vector<int>& members, const std::string& own);
+
+  /// What the program calls this communicator, the same on all ranks; for those who look on. 63 bytes are
+  /// kept.
+  void set_label(const std::string& label);
 
   /// What all ranks do at this moment, as JSON (docs/debugging.md).
   std::string snapshot() const;
@@ -107,7 +114,7 @@ class Communicator {
 
   void check_usable(const std::string& call) const;
   Prepared prepare(const Request& request);
-  void execute(Prepared& call);
+  void execute(Prepared& call, int spins);
   Exposed exposed(const Prepared& call) const;
   static void copy_alone(const Prepared& call);
   void scale_input(Prepared& call);

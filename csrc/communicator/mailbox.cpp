@@ -166,6 +166,38 @@ void Mailbox::check_open(const Letter& letter) const {
     throw InvalidArgument(refusal(rank_, letter.outgoing ? "send" : "recv", "this communicator is closed"));
 }
 
+void Mailbox::move_for_a_while(const std::function<bool()>& over) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (closing_) return;
+    ++waiting_;  // close() waits for this thread, too
+  }
+  Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
+  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  const Watch watch(*this);
+  patience.begin(watch);
+  try {
+    for (int look = 0; look < spins_ && !over() && !has_fault(*segment_); ++look) {
+      bool moved = false;
+      {
+        const std::lock_guard lock(mutex_);
+        moved = move_all(team, acquire);
+      }
+      if (moved)
+        tell_finished();
+      else
+        relax();
+    }
+  } catch (...) {
+    fail_all(std::current_exception());
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    --waiting_;
+  }
+  ended_.notify_all();
+}
+
 bool Mailbox::withdraw(const Work& work) {
   const std::lock_guard lock(mutex_);
   for (std::vector<Lane>* lanes : {&outgoing_, &incoming_}) {
@@ -393,7 +425,8 @@ void Mailbox::fail_all(const std::exception_ptr& error) {
 /// The helper thread: moves letters on while nobody waits for them.
 void Mailbox::help() {
   Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
-  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  Solo team(patience, segment_->doorbells(), rank_, segment_->world(),
+            spins_for(2 * segment_->world()));  // the rank's own thread computes meanwhile
   const Watch watch(*this);
   for (;;) {
     {

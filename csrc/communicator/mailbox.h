@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -47,6 +48,10 @@ class Mailbox {
   /// Starts the letters of one call. Blocking: returns once all are through. Returns nothing if they are.
   std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool blocking,
                                  std::shared_ptr<void> keep);
+
+  /// Moves letters on for as long as a peer may take to answer at once, or until `over` says so. For threads
+  /// that are about to sleep over a letter.
+  void move_for_a_while(const std::function<bool()>& over);
 
   /// Takes back a call of one letter of which nothing has moved yet and behind which no other stands; it is
   /// then never finished. False: it is too late.

@@ -30,9 +30,10 @@ struct FaultRecord {
 struct alignas(kCacheLine) Hall {
   std::uint64_t layout;  ///< kSegmentLayout, for those who look from outside
   std::uint32_t world;
-  std::array<char, 44> name;  ///< of the communicator: random
-  std::uint32_t attached;     ///< ranks that have mapped the segment
-  std::uint64_t reach_from;   ///< the first call in which ranks ask for one another's blocks; 0: not so far
+  std::array<char, 44> name;   ///< of the communicator: random
+  std::array<char, 64> label;  ///< what the program calls it, if anything
+  std::uint32_t attached;      ///< ranks that have mapped the segment
+  std::uint64_t reach_from;    ///< the first call in which ranks ask for one another's blocks; 0: not so far
   FaultRecord fault;
   std::array<std::uint64_t, 16> decisions;  ///< by round of shrink(): 1 + the rank whose proposal was taken
 };

@@ -231,6 +231,7 @@ std::string snapshot(const Segment& segment, int rank) {
   json.open_object();
   field(json, "version", kVersion);
   field(json, "communicator", std::string(segment.hall().name.data()));
+  field(json, "label", std::string(segment.hall().label.data()));
   field(json, "host", std::string(host.data()));
   field(json, "world", static_cast<std::uint64_t>(segment.world()));
   json.key("rank");

@@ -52,7 +52,7 @@ void Survivors::wait(const char* what, Look look) const {
   }
 }
 
-std::vector<int> Survivors::agree() {
+std::vector<int> Survivors::agree(const std::vector<int>& without) {
   Hall& hall = segment_->hall();
   if (++round_ >= hall.decisions.size())
     throw RankFailure("rank " + std::to_string(rank_) + ", shrink: survivors died in each of " +
@@ -65,7 +65,9 @@ std::vector<int> Survivors::agree() {
     const std::vector<int> dead = liveness_->dead();
     for (int peer = 0; peer < segment_->world(); ++peer) {
       Board& board = segment_->board(peer);
-      if (is_among(dead, peer) || AtomicRef(board.state).load(acquire) == Board::left) continue;
+      if (is_among(without, peer) || is_among(dead, peer) ||
+          AtomicRef(board.state).load(acquire) == Board::left)
+        continue;
       (AtomicRef(board.shrinking).load(seq_cst) >= round_ ? present : missing).push_back(peer);
     }
     if (missing.empty()) propose(present);

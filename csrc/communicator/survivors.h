@@ -24,7 +24,7 @@ class Survivors {
 
   /// The ranks that go on, ascending; this one is among them. Starts a round. Throws Timeout, naming who is
   /// neither here nor gone, RankFailure if the others went on without this rank.
-  std::vector<int> agree();
+  std::vector<int> agree(const std::vector<int>& without);
 
   /// What each of `members` gave, in their order. Throws RankFailure if one died, Timeout, InvalidArgument.
   std::vector<std::string> exchange(const std::vector<int>& members, const std::string& own);

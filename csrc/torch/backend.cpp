@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <exception>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <utility>
 
 #include "core/errors.h"
+#include "torch/allocator.h"
 #include "torch/errors.h"
 
 namespace ringtree {
@@ -77,18 +79,22 @@ c10d::ErrorType kind_of(const std::exception_ptr& error) {
 
 }  // namespace
 
-TorchBackend::TorchBackend(const StorePtr& store, int rank, int size, OptionsPtr options,
-                           Configuration configuration)
+TorchBackend::TorchBackend(StorePtr store, int rank, int size, OptionsPtr options,
+                           Configuration configuration, Exchange exchange)
     : Backend(rank, size),
       options_(std::move(options)),
-      store_(store),
+      store_(std::move(store)),
       configuration_(std::move(configuration)) {
   translated([&] {
+    const bool in_store = !exchange;
+    if (in_store)
+      exchange = [&](const std::string& own) {
+        return exchange_through(*store_, rank_, size_, options_->timeout, own);
+      };
     std::string settings = configuration_.settings;
-    const auto exchange = [&](const std::string& own) {
-      const std::string payload =
-          std::to_string(configuration_.settings.size()) + " " + configuration_.settings + own;
-      std::vector<std::string> all = exchange_through(*store_, rank_, size_, options_->timeout, payload);
+    const auto exchange_with_settings = [&](const std::string& own) {
+      std::vector<std::string> all =
+          exchange(std::to_string(configuration_.settings.size()) + " " + configuration_.settings + own);
       for (std::size_t peer = 0; peer < all.size(); ++peer) {
         const std::size_t space = all[peer].find(' ');
         const std::size_t length = std::stoul(all[peer].substr(0, space));
@@ -98,11 +104,13 @@ TorchBackend::TorchBackend(const StorePtr& store, int rank, int size, OptionsPtr
       return all;
     };
     const double seconds = std::chrono::duration<double>(options_->timeout).count();
-    communicator_.reset(new Communicator(size == 1 ? "threads" : "shm", rank, size, seconds, exchange));
+    communicator_.reset(
+        new Communicator(size == 1 ? "threads" : "shm", rank, size, seconds, exchange_with_settings));
     messages_ = std::make_unique<Messages>(*communicator_);
     apply(configuration_.choose(settings, size));
+    configuration_.settings = settings;  // whoever is rank 0 of a group made from this one
     // Everybody has read it by now, and a store may live longer than many groups.
-    if (size > 1) store_->deleteKey(keys_of(size)[static_cast<std::size_t>(rank)]);
+    if (in_store && size > 1) store_->deleteKey(keys_of(size)[static_cast<std::size_t>(rank)]);
   });
   init();
 }
@@ -293,6 +301,20 @@ void TorchBackend::check_open(const char* call) const {
     translated([&] { throw InvalidArgument(where(call) + ": the process group was destroyed."); });
 }
 
+std::shared_ptr<c10::Allocator> TorchBackend::getMemAllocator() {
+  static const auto allocator = std::make_shared<BlockAllocator>();
+  return allocator;
+}
+
+at::Tensor TorchBackend::allocateTensor(long size, at::TensorOptions options) {
+  return translated([&] { return tensor_in_block(size, options); });
+}
+
+void TorchBackend::setGroupUid(const std::string& uid) {
+  Backend::setGroupUid(uid);
+  if (!communicator_->closed()) communicator_->set_label("process group " + uid);
+}
+
 void TorchBackend::setTimeout(Milliseconds timeout) {
   options_->timeout = timeout;
   communicator_->set_timeout(std::chrono::duration<double>(timeout).count());
@@ -310,6 +332,31 @@ c10::intrusive_ptr<c10d::Backend> TorchBackend::split(const StorePtr& store, con
 c10::intrusive_ptr<c10d::Backend> TorchBackend::merge(const StorePtr& store, const OptionsPtr& options,
                                                       const int& rank, const int& size) {
   return c10::make_intrusive<TorchBackend>(store, rank, size, options ? options : options_, configuration_);
+}
+
+/// In the old group's segment: the store may have ended with the rank that served it.
+c10::intrusive_ptr<c10d::Backend> TorchBackend::shrink(const std::vector<std::int64_t>& excluded,
+                                                       int /*flags*/, const OptionsPtr& options) {
+  const WithoutInterpreter unlocked;
+  return translated([&]() -> c10::intrusive_ptr<c10d::Backend> {
+    const std::vector<int> without(excluded.begin(), excluded.end());
+    messages_->stop(std::make_exception_ptr(
+        Aborted(where("recv") + ": the process group was shrunk while it waited for a message.")));
+    const std::vector<int> members = communicator_->survivors(without);
+    if (members.size() + without.size() != static_cast<std::size_t>(size_)) {
+      std::vector<int> others;
+      for (int peer = 0; peer < size_; ++peer)
+        if (std::find(members.begin(), members.end(), peer) == members.end()) others.push_back(peer);
+      throw RankFailure(
+          where("shrink_group") + ": only " + list_ranks(members) + " are left: exclude all others.", others);
+    }
+    const auto own = std::find(members.begin(), members.end(), rank_) - members.begin();
+    auto store = c10::make_intrusive<c10d::PrefixStore>("shrunk/" + std::to_string(++shrunk_), store_);
+    return c10::make_intrusive<TorchBackend>(
+        std::move(store), static_cast<int>(own), static_cast<int>(members.size()),
+        options ? options : options_, configuration_,
+        [&](const std::string& payload) { return communicator_->exchange_with(members, payload); });
+  });
 }
 
 /// Through the store, so that the group stays usable whoever is missing. The words are those that programs

@@ -44,8 +44,9 @@ class TorchBackend final : public c10d::Backend {
     std::function<Choices(const std::string& settings, int size)> choose;
   };
 
-  /// Collective. Ranks meet in the store.
-  TorchBackend(const StorePtr& store, int rank, int size, OptionsPtr options, Configuration configuration);
+  /// Collective. Ranks meet through `exchange`, or in the store.
+  TorchBackend(StorePtr store, int rank, int size, OptionsPtr options, Configuration configuration,
+               Exchange exchange = nullptr);
   TorchBackend(const TorchBackend&) = delete;
   TorchBackend& operator=(const TorchBackend&) = delete;
   ~TorchBackend() override;
@@ -96,8 +97,18 @@ class TorchBackend final : public c10d::Backend {
   c10::intrusive_ptr<Backend> merge(const StorePtr& store, const OptionsPtr& options, const int& rank,
                                     const int& size) override;
 
+  bool supportsShrinking() const override { return true; }
+  c10::intrusive_ptr<Backend> shrink(const std::vector<std::int64_t>& excluded, int flags,
+                                     const OptionsPtr& options) override;
+
+  std::shared_ptr<c10::Allocator> getMemAllocator() override;
+  bool supportsTensorAlloc(c10::DeviceIndex /*device*/) override { return true; }
+  at::Tensor allocateTensor(long size, at::TensorOptions options) override;
+
   void abort() override;
   void shutdown() override;
+  /// For `ringtree top` and traces.
+  void setGroupUid(const std::string& uid) override;
   c10d::ErrorType getError() override { return error_; }
   void setTimeout(Milliseconds timeout) override;
   void setSequenceNumberForGroup() override {}
@@ -146,6 +157,7 @@ class TorchBackend final : public c10d::Backend {
   std::atomic<std::uint64_t> sequence_{0};
   std::atomic<c10d::ErrorType> error_{c10d::ErrorType::SUCCESS};
   std::uint64_t barriers_ = 0;  ///< monitored ones
+  int shrunk_ = 0;              ///< how often
 
   std::mutex mutex_;  ///< guards what follows
   std::condition_variable idle_;

@@ -449,6 +449,9 @@ TorchBackend::Result TorchBackend::start_message(c10d::OpType type, Tensors& ten
                                                            : type == c10d::OpType::RECV ? "recv"
                                                                                         : "recvAnySource"),
                                                      sequence_, tensors, tensors));
+    work->before_waiting([this](TorchWork& waiting) {
+      communicator_->move_for_a_while([&] { return waiting.isCompleted(); });
+    });
     auto staging = std::make_shared<Staging>();
     const at::Tensor flat = outgoing ? staging->input(tensor) : staging->output(tensor);
     const auto done = [this, work, staging](const std::exception_ptr& error, int source) {

@@ -23,6 +23,7 @@ bool TorchWork::wait(std::chrono::milliseconds timeout) {
   constexpr auto kBetweenInterruptChecks = std::chrono::milliseconds(20);
   const bool bounded = timeout != kNoTimeout;
   const Clock::time_point deadline = Clock::now() + timeout;
+  if (help_ && !isCompleted()) help_(*this);
   std::unique_lock lock(mutex_);
   while (!completed_) {
     auto patience = kBetweenInterruptChecks;

@@ -35,6 +35,8 @@ class TorchWork final : public c10d::Work {
   void complete(const std::exception_ptr& error);
 
   void set_source(int rank) { source_ = rank; }
+  /// Before the call begins: `help` may bring its end closer, in a thread that is about to wait for it.
+  void before_waiting(std::function<void(TorchWork&)> help) { help_ = std::move(help); }
   /// Before the call begins: `what` runs when it is over, before anybody who waits goes on.
   void on_completion(std::function<void(const TorchWork&)> what) { on_completion_ = std::move(what); }
 
@@ -51,6 +53,7 @@ class TorchWork final : public c10d::Work {
   int source_ = -1;
   Clock::time_point began_, ended_;
   c10::intrusive_ptr<c10::ivalue::Future> future_;
+  std::function<void(TorchWork&)> help_;
   std::function<void(const TorchWork&)> on_completion_;
 };
 

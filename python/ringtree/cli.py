@@ -16,6 +16,7 @@ from ringtree.tuning import read_tuning, tuning_path
 # Loaded when called: the suite has dependencies of its own.
 _LATER = {
     "bench": ("ringtree_bench.command", "Measure the collectives, beside Gloo's and MPI's."),
+    "ddp": ("ringtree_bench.ddp", "Time training steps with Gloo and with ringtree under PyTorch's DDP."),
     "growth": ("ringtree_bench.growth", "Draw how time grows with the number of ranks."),
     "run": ("ringtree.run", "Start ranks on this host; survivors are spared."),
     "plan": ("ringtree_bench.plan", "Predict every algorithm's time on a cluster, or check it here."),

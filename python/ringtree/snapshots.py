@@ -69,12 +69,20 @@ class Snapshot:
     """A communicator at one moment, as one rank saw it, or somebody outside (`rank` is None)."""
 
     communicator: str
+    label: str  # what the program calls it, or nothing
     host: str
     world: int
     rank: int | None
     now_ns: int
     fault: Fault | None
     ranks: tuple[RankView, ...]
+
+
+def title_of(snapshot: Snapshot) -> str:
+    """A communicator in a few words."""
+    ranks = f"{snapshot.world} rank{'s' if snapshot.world > 1 else ''}"
+    label = f" ({snapshot.label})" if snapshot.label else ""
+    return f"communicator {snapshot.communicator[:8]}{label}, {ranks} on {snapshot.host}"
 
 
 def parse(text: str) -> Snapshot:
@@ -99,6 +107,7 @@ def _snapshot(document: dict[str, Any]) -> Snapshot:
     fault = document["fault"]
     return Snapshot(
         document["communicator"],
+        document["label"],
         document["host"],
         document["world"],
         document["rank"],

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ringtree import _core
 from ringtree.errors import InvalidArgument, TransportError
-from ringtree.snapshots import RankView, Snapshot, parse
+from ringtree.snapshots import RankView, Snapshot, parse, title_of
 from ringtree.story import seconds
 
 _BETWEEN_LOOKS = 0.5  # seconds, for the rates of a single frame
@@ -117,7 +117,7 @@ def drawn(before: Mapping[str, Snapshot], now: Mapping[str, Snapshot]) -> Render
 
 def table_of(before: Snapshot, now: Snapshot) -> Table:
     """One communicator: a row a rank."""
-    title = f"communicator {now.communicator[:8]}, {now.world} ranks on {now.host}"
+    title = title_of(now)
     if now.fault:
         title += f"; ended by {now.fault.kind}: {now.fault.text}"
     table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))

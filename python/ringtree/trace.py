@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ringtree.errors import InvalidArgument
-from ringtree.snapshots import Snapshot, parse
+from ringtree.snapshots import Snapshot, parse, title_of
 from ringtree.story import in_words, merged, seconds, tell
 
 
@@ -22,12 +22,10 @@ def trace(folder: Path, last: int) -> None:
     Ranks write them when a communicator ends in an error, or when the program calls comm.dump().
     """
     console = Console(highlight=False)
-    for communicator, snapshots in read(folder).items():
-        world = snapshots[0].world
+    for snapshots in read(folder).values():
         known = [snapshot.rank for snapshot in snapshots if snapshot.rank is not None]
         console.print(
-            f"[bold]communicator {communicator[:8]}[/]: {world} rank{'s' if world > 1 else ''} on "
-            f"{snapshots[0].host}, as told by {in_words(known)}",
+            Text.assemble((title_of(snapshots[0]), "bold"), f", as told by {in_words(known)}"),
             soft_wrap=True,
         )
         for sentence in tell(snapshots):

@@ -188,7 +188,7 @@ def test_under_mpirun_all_peers_are_measured_and_right(tmp_path: Path) -> None:
         "--sizes",
         "8:64K:16",
         "--peers",
-        "gloo,mpi",
+        "gloo,mpi,c10d,unrecorded",
         "--json",
         str(json_path),
         "--plot",
@@ -201,7 +201,7 @@ def test_under_mpirun_all_peers_are_measured_and_right(tmp_path: Path) -> None:
     assert [row["size"] for row in rows] == [8, 128, 2048, 32768]
     for row in rows:
         assert row["ringtree"]["wrong"] == 0
-        assert set(row["peers"]) == {"gloo", "mpi"}
+        assert set(row["peers"]) == {"gloo", "mpi", "c10d", "unrecorded"}
         assert all(peer["median"] > 0 and peer["wrong"] == 0 for peer in row["peers"].values())
         assert all(ratio > 0 for ratio in row["ratios"].values())
     assert plot_path.read_bytes().startswith(b"\x89PNG")

@@ -128,7 +128,7 @@ def test_several_communicators_are_shown_each() -> None:
         output = top(ranks.pids[1], "--once")
         assert output.count("communicator ") == 2
         assert "2 ranks on" in output
-        assert "1 ranks on" in output
+        assert "1 rank on" in output
         for rank in range(2):
             ranks.say(rank)
         for outcome in ranks.outcomes():

@@ -5,11 +5,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from click.testing import CliRunner
 from contract.attempts import WITHIN_SECONDS, Attempt, attempt
+from ringtree.cli import main
 from torch_backend.ranks import TorchRanks, run_ranks
 
 
@@ -65,6 +68,16 @@ def test_a_mismatch_names_both_calls_on_every_rank(asynchronous: bool) -> None:
             assert str(error).startswith(f"Mismatch: rank {rank}, all_reduce #1 (float32 x {8 + rank}")
             for size in (8, 9):
                 assert f"called all_reduce #1 (float32 x {size}" in str(error)
+
+
+def test_traces_know_the_process_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGTREE_TRACE_DIR", str(tmp_path))
+    with TorchRanks(2, different_calls, False) as ranks:
+        ranks.outcomes()
+    result = CliRunner().invoke(main, ["trace", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "(process group 0), 2 ranks on " in result.output
+    assert "rank 0 called all_reduce #1 (float32 x 8" in result.output.replace("\n", " ")
 
 
 def killed(victim: int, asynchronous: bool) -> tuple[Attempt, float]:
@@ -152,3 +165,44 @@ def interrupted() -> str:
 def test_ctrl_c_ends_a_wait() -> None:
     with TorchRanks(2, interrupted) as ranks:
         assert "rank 0 was interrupted (Ctrl-C) in all_reduce #1" in ranks.outcome_of(1).result()
+
+
+def go_on_without(victim: int) -> tuple[float, float]:
+    dist.barrier()
+    if dist.get_rank() == victim:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with pytest.raises(dist.DistBackendError, match=f"rank {victim} died"):
+        dist.all_reduce(torch.ones(100_000))
+    began = time.monotonic()
+    dist.shrink_group([victim], shrink_flags=dist.distributed_c10d.SHRINK_ABORT)
+    elapsed = time.monotonic() - began
+    x = torch.tensor([1.0 + dist.get_rank()])
+    dist.all_reduce(x)
+    dist.barrier()
+    return x.item(), elapsed
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_survivors_shrink_the_group_and_go_on_in_the_same_processes(victim: int) -> None:
+    with TorchRanks(4, go_on_without, victim) as ranks:
+        outcomes = ranks.outcomes()
+        assert outcomes.pop(victim).exitcode == -signal.SIGKILL
+        for outcome in outcomes:
+            total, elapsed = outcome.result()
+            assert total == 6
+            assert elapsed < WITHIN_SECONDS
+
+
+def leave_out_the_living() -> float:
+    if dist.get_rank() == 1:
+        with pytest.raises(dist.DistBackendError, match="Aborted"):
+            dist.barrier()
+        return 0
+    dist.shrink_group([1])
+    x = torch.ones(1)
+    dist.all_reduce(x)
+    return x.item()
+
+
+def test_ranks_that_are_alive_can_be_left_out() -> None:
+    assert run_ranks(3, leave_out_the_living) == [2, 0, 2]

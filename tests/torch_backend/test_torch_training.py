@@ -117,13 +117,16 @@ def test_ddp_with_a_communication_hook() -> None:
     both_ways(2, train_with_hook)
 
 
-def train_fsdp() -> list[Any]:
+def train_fsdp(in_blocks: bool = False) -> list[Any]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.ReLU(), nn.Linear(4 * WIDTH, 1))
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for layer in (model[0], model[2]):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    if in_blocks and dist.get_backend() == "ringtree":
+        for module in (model, model[0], model[2]):
+            module.set_allocate_memory_from_process_group_for_comm(True)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for step in range(STEPS):
         x, y = batch(step)
@@ -134,8 +137,9 @@ def train_fsdp() -> list[Any]:
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_fsdp2(world: int) -> None:
-    both_ways(world, train_fsdp)
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_fsdp2(world: int, in_blocks: bool) -> None:
+    both_ways(world, train_fsdp, in_blocks)
 
 
 def train_tensor_parallel() -> list[Any]:

@@ -192,6 +192,23 @@ def test_a_monitored_barrier_names_who_is_missing() -> None:
     assert "Ranks 1, 2 failed to pass monitoredBarrier" in first
 
 
+def in_blocks() -> int:
+    """Returns how many blocks of peers are mapped."""
+    backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+    assert backend.supports_tensor_alloc(torch.device("cpu"))
+    x = backend.allocate_tensor(1 << 20, dtype=torch.float32, device=torch.device("cpu"))
+    for _ in range(20):
+        x.fill_(dist.get_rank() + 1)
+        dist.all_reduce(x)
+    assert (x == 3).all()
+    del x
+    return Path("/proc/self/maps").read_text().count("/memfd:ringtree")
+
+
+def test_tensors_of_the_group_are_reduced_where_they_lie() -> None:
+    assert min(run_ranks(2, in_blocks)) >= 2
+
+
 def in_a_world_of_one() -> None:
     x = torch.arange(4.0)
     for op in (dist.ReduceOp.SUM, dist.ReduceOp.AVG, dist.ReduceOp.MAX):

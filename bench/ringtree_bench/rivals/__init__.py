@@ -1,8 +1,8 @@
 """Who is measured beside ringtree. A new rival is one file here and one line in `PEERS`."""
 
 from ringtree_bench.cases import Case
+from ringtree_bench.rivals.c10d import C10d, Gloo
 from ringtree_bench.rivals.environment import Environment
-from ringtree_bench.rivals.gloo import Gloo
 from ringtree_bench.rivals.group import Group
 from ringtree_bench.rivals.mpi import Mpi
 from ringtree_bench.rivals.protocol import Peer, Rival, Task, UnsupportedError
@@ -13,6 +13,7 @@ from ringtree_bench.world import World
 PEERS: dict[str, Peer] = {
     "gloo": Gloo,
     "mpi": Mpi,
+    "c10d": C10d,
     "unrecorded": Unrecorded,
 }
 
