@@ -55,7 +55,9 @@ PYBIND11_MODULE(_torch, module) {
   using ringtree::TorchBackend;
   py::class_<TorchBackend, c10d::Backend, c10::intrusive_ptr<TorchBackend>>(
       module, "ProcessGroupRingtree", "ringtree as a backend of torch.distributed.")
-      .def_property_readonly("options", &TorchBackend::getBackendOptions);
+      .def_property_readonly("options", &TorchBackend::getBackendOptions)
+      .def("get_error", &TorchBackend::getError, "The kind of error that has ended the group, if one has.")
+      .def("_set_default_timeout", &TorchBackend::setTimeout, py::arg("timeout"));
   module.def(
       "create", &ringtree::make, py::arg("store"), py::arg("rank"), py::arg("size"), py::arg("timeout"),
       py::arg("settings"), py::arg("choose"), py::arg("name"),

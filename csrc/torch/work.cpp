@@ -74,7 +74,6 @@ c10::intrusive_ptr<c10::ivalue::Future> TorchWork::getFuture() {
 
 void TorchWork::complete(const std::exception_ptr& error) {
   ended_ = Clock::now();
-  if (on_completion_) on_completion_(*this);
   c10::intrusive_ptr<c10::ivalue::Future> future;
   {
     const std::lock_guard lock(mutex_);
@@ -86,6 +85,7 @@ void TorchWork::complete(const std::exception_ptr& error) {
   }
   if (future) settle(*future);
   cv_.notify_all();
+  if (on_completion_) on_completion_(*this);
 }
 
 c10::intrusive_ptr<c10::ivalue::Future> TorchWork::make_future() const {

@@ -37,7 +37,7 @@ class TorchWork final : public c10d::Work {
   void set_source(int rank) { source_ = rank; }
   /// Before the call begins: `help` may bring its end closer, in a thread that is about to wait for it.
   void before_waiting(std::function<void(TorchWork&)> help) { help_ = std::move(help); }
-  /// Before the call begins: `what` runs when it is over, before anybody who waits goes on.
+  /// Before the call begins: `what` runs when it is over, whoever waits may have gone on.
   void on_completion(std::function<void(const TorchWork&)> what) { on_completion_ = std::move(what); }
 
   using Clock = std::chrono::steady_clock;

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import ErrorType
 from torch_backend.ranks import TorchRanks, run_ranks
 
 
@@ -207,6 +208,46 @@ def in_blocks() -> int:
 
 def test_tensors_of_the_group_are_reduced_where_they_lie() -> None:
     assert min(run_ranks(2, in_blocks)) >= 2
+
+
+def hooks() -> tuple[list[str], int]:
+    group = dist.distributed_c10d._get_default_group()
+    group._enable_collectives_timing()
+    seen = []
+    group._register_on_completion_hook(lambda info: seen.append((str(info.op_type), info.active_duration)))
+    dist.all_reduce(torch.ones(1))
+    work = dist.broadcast(torch.ones(1 << 20), 0, async_op=True)
+    group._wait_for_pending_works()
+    assert work.is_completed()
+    assert work._get_duration() > 0
+    assert all(duration > timedelta(0) for _, duration in seen)
+    backend = group._get_backend(torch.device("cpu"))
+    return [name for name, _ in seen], backend._get_sequence_number_for_group()
+
+
+def test_hooks_durations_and_sequence_numbers() -> None:
+    names = ["OpType.ALLREDUCE", "OpType.BROADCAST"]
+    assert run_ranks(2, hooks) == [(names, 2)] * 2
+
+
+def impatient() -> str:
+    backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+    assert backend.get_error() == ErrorType.SUCCESS
+    if dist.get_rank() == 1:
+        with pytest.raises(dist.DistBackendError):
+            dist.recv(torch.empty(1), 0)
+        return ""
+    backend.set_timeout(timedelta(seconds=0.5))
+    assert backend.options._timeout == timedelta(seconds=0.5)
+    with pytest.raises(dist.DistBackendError) as raised:
+        dist.all_reduce(torch.ones(1))
+    assert backend.get_error() == ErrorType.TIMEOUT
+    return str(raised.value)
+
+
+def test_the_timeout_can_be_changed_and_the_kind_of_error_asked_for() -> None:
+    text, _ = run_ranks(2, impatient)
+    assert "all_reduce #1 (float32 x 1, sum, one_shot) was not complete after 0.5 s: rank 1 has not" in text
 
 
 def in_a_world_of_one() -> None:
