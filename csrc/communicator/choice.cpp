@@ -9,7 +9,7 @@ namespace {
 
 /// Measured on two cores of an AMD EPYC (Zen 5); how is in docs/measuring.md. A machine that differs runs
 /// `ringtree tune`.
-constexpr Constants kOwnCores{0.3, 18'000};
+constexpr Constants kOwnCores{0.2, 18'000};
 constexpr Constants kSharedCores{4.0, 9'000};
 
 double predicted_us(const HostEntry& entry, const Priced& call, const Constants& constants) {
