@@ -5,6 +5,7 @@ shows what it takes without communication; what a backend adds to that is its co
 backward pass does not hide it.
 """
 
+import datetime
 import json
 import statistics
 import time
@@ -53,12 +54,25 @@ def ddp(models: str, rounds: int, json_path: Path | None, ranks: int | None) -> 
             "# model     parameters    alone     gloo ringtree  ratio   communication: gloo ringtree  ratio"
         )
         for model in chosen:
-            row = {"model": model.name, **measure(world, model, groups, rounds)}
+            row = {**setting(world), "model": model.name, **measure(world, model, groups, rounds)}
             screen.say(line_of(row))
             if world.is_first and json_path:
                 with json_path.open("a") as file:
-                    file.write(json.dumps({"command": "ringtree ddp", "ranks": world.size, **row}) + "\n")
+                    file.write(json.dumps(row) + "\n")
         close()
+
+
+def setting(world: World) -> dict[str, Any]:
+    """What a recorded row has to say about where it comes from."""
+    import torch
+
+    return {
+        "command": "ringtree ddp",
+        "date": datetime.date.today().isoformat(),
+        "machine": machine.in_words(),
+        "versions": {"ringtree": rt.__version__, "torch": torch.__version__},
+        "ranks": world.size,
+    }
 
 
 def models_called(names: str) -> list[Any]:

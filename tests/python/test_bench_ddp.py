@@ -23,6 +23,7 @@ def test_steps_of_both_backends_are_measured(tmp_path: Path) -> None:
     assert [row["model"] for row in rows] == ["resnet", "gpt"]
     for row in rows:
         assert row["ranks"] == 2
+        assert {"date", "machine", "versions"} <= set(row)
         assert row["parameters"] > 10_000_000
         assert all(row[name] > 0 for name in ("alone", "gloo", "ringtree"))
     assert len([line for line in done.stdout.splitlines() if line[0] != "#"]) == 2

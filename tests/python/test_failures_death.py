@@ -51,6 +51,39 @@ def test_a_killed_rank_is_named_on_every_survivor(world: int) -> None:
         assert tried.ended - killed < WITHIN_SECONDS
 
 
+def reduce_256_mib(comm: rt.Communicator, in_blocks: bool, asynchronous: bool) -> Attempt:
+    count = 64 << 20
+    x = comm.empty(count) if in_blocks else np.empty(count, np.float32)
+    x[:] = 1
+    for _ in range(10):  # from the eighth call on, blocks are asked for
+        comm.barrier()
+
+    def run() -> None:
+        work = comm.all_reduce(x, async_op=asynchronous)
+        if work is not None:
+            work.wait()
+        comm.barrier()
+
+    return attempt(run)
+
+
+@pytest.mark.parametrize("in_blocks", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_rank_killed_in_the_middle_of_256_mib_is_named_within_a_second(
+    asynchronous: bool, in_blocks: bool
+) -> None:
+    faults = {"RINGTREE_FAULT": "rank=1,op=all_reduce,kind=kill,at=middle"}
+    with Processes(3, reduce_256_mib, in_blocks, asynchronous, environment=faults) as ranks:
+        outcomes = ranks.outcomes()
+    assert outcomes.pop(1).exitcode == -signal.SIGKILL
+    for outcome in outcomes:
+        tried = outcome.result()
+        assert_error(
+            tried.error, rt.RankFailure, "rank 1 died", "all_reduce #11 (float32 x 67108864", ranks=(1,)
+        )
+        assert tried.seconds < WITHIN_SECONDS
+
+
 def leave_early(comm: rt.Communicator, how: str) -> Attempt | None:
     comm.barrier()
     if comm.rank == 1:
