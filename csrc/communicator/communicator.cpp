@@ -295,7 +295,8 @@ Communicator::Prepared Communicator::prepare(const Request& request) {
                 {},
                 {},
                 chosen && !choice_.is_forced(request.collective),
-                bytes};
+                bytes,
+                request.timeout_seconds};
   Task& task = call.task;
   const std::size_t unit =
       request.reduces() ? 1 : width;  // elements where they are computed with, else bytes
@@ -355,7 +356,7 @@ void Communicator::execute(Prepared& call, int spins) {
     return board.leave(header, call.bytes, header.algorithm_index());
   }
 
-  patience_->begin(concern);
+  patience_->begin(concern, call.timeout_seconds);
   Ambush ambush(*patience_, call.faults, world_);
   const bool strikes = !call.faults.empty();
   Solo team(strikes ? static_cast<Waiter&>(ambush) : *patience_, segment_->doorbells(), rank_, world_,

@@ -102,7 +102,8 @@ class Communicator {
     std::vector<std::size_t> in_offsets, out_offsets;  ///< what the task's uneven chunks borrow
     bool chosen;                                       ///< not the user, but "auto" took the algorithm
     std::size_t bytes;                                 ///< as the cost model counts them
-    std::vector<Injection::Fault> faults{};            ///< that strike on its way
+    double timeout_seconds;
+    std::vector<Injection::Fault> faults{};  ///< that strike on its way
 
     /// Bytes of what the task counts.
     std::size_t unit() const { return reduces(static_cast<Collective>(header.collective)) ? task.width : 1; }

@@ -48,8 +48,9 @@ Patience::Patience(Segment& segment, const Liveness& liveness, int rank,
                    const std::atomic<double>& timeout_seconds)
     : segment_(&segment), liveness_(&liveness), rank_(rank), timeout_seconds_(&timeout_seconds) {}
 
-void Patience::begin(const Concern& concern) {
+void Patience::begin(const Concern& concern, double timeout_seconds) {
   concern_ = &concern;
+  own_timeout_seconds_ = timeout_seconds;
   started_ = Clock::time_point{};  // the clock is read by the first wait that gets as far as resting
 }
 
@@ -118,7 +119,8 @@ void Patience::look_around(int peer) {
   if (!died.empty()) raise_death(*segment_, died, concern_->describe());
 
   const double waited = std::chrono::duration<double>(Clock::now() - started_).count();
-  if (waited > *timeout_seconds_) concern_->give_up(peer, *timeout_seconds_);
+  const double timeout = own_timeout_seconds_ > 0 ? own_timeout_seconds_ : timeout_seconds_->load();
+  if (waited > timeout) concern_->give_up(peer, timeout);
   if (interrupted()) {
     raise_fault(
         *segment_, ErrorKind::Aborted, {rank_},

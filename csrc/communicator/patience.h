@@ -41,8 +41,8 @@ class Patience : public Waiter {
  public:
   Patience(Segment& segment, const Liveness& liveness, int rank, const std::atomic<double>& timeout_seconds);
 
-  /// Starts the clock for one call.
-  void begin(const Concern& concern);
+  /// Starts the clock for one call, which may have a timeout of its own.
+  void begin(const Concern& concern, double timeout_seconds = 0);
 
   std::uint32_t prepare() override;
   void rest(std::uint32_t ticket, int peer) override;
@@ -63,6 +63,7 @@ class Patience : public Waiter {
   const Concern* concern_ = nullptr;
   int rank_;
   const std::atomic<double>* timeout_seconds_;
+  double own_timeout_seconds_ = 0;  ///< of the call, if it has one
   bool announced_ = false;
   bool notes_awaited_ = false;
   int rests_ = 0;

@@ -21,6 +21,7 @@ struct Request {
   double factor = 1;  ///< of premul_sum
   int root = 0;
   std::string algorithm = "auto";
+  double timeout_seconds = 0;                          ///< of this call alone; 0: the communicator's
   std::vector<std::size_t> in_counts{}, out_counts{};  ///< elements a rank, where shares may differ
 
   bool reduces() const { return ringtree::reduces(collective); }

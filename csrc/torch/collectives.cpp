@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 #include <utility>
 
@@ -45,16 +46,20 @@ void check_size(std::int64_t has, std::int64_t needed, const char* which, const 
                           " elements, not " + std::to_string(has));
 }
 
-Request request_of(Collective collective, const Elements& elements) {
+template <class Options>
+Request request_of(Collective collective, const Elements& elements, const Options& options) {
   Request request{collective};
   request.dtype = elements.dtype;
+  if (options.timeout != c10d::kUnsetTimeout)
+    request.timeout_seconds = std::chrono::duration<double>(options.timeout).count();
   return request;
 }
 
-Request request_of(Collective collective, const at::Tensor& tensor, const c10d::ReduceOp& op,
-                   const std::string& where) {
-  Request request = request_of(collective, reduced(tensor, op, where));
-  const CoreOp core = core_op(op, where);
+template <class Options>
+Request reduction_of(Collective collective, const at::Tensor& tensor, const Options& options,
+                     const std::string& where) {
+  Request request = request_of(collective, reduced(tensor, options.reduceOp, where), options);
+  const CoreOp core = core_op(options.reduceOp, where);
   request.op = core.op;
   request.factor = core.factor;
   return request;
@@ -95,7 +100,7 @@ TorchBackend::Result TorchBackend::broadcast(Tensors& tensors, const c10d::Broad
     const at::Tensor& tensor = the_only(tensors, here);
     check_tensors(tensors, here);
     const Elements elements = moved(tensor);
-    Call call{c10d::OpType::BROADCAST, "broadcast", request_of(Collective::broadcast, elements),
+    Call call{c10d::OpType::BROADCAST, "broadcast", request_of(Collective::broadcast, elements, options),
               options.asyncOp,         tensors,     tensors};
     call.request.in = call.request.out = call.staging.in_place(tensor).data_ptr();
     call.request.count = elements.of(tensor);
@@ -108,12 +113,9 @@ TorchBackend::Call TorchBackend::all_reduce_call(const at::Tensor& tensor,
                                                  const c10d::AllreduceOptions& options) {
   const std::string here = where("all_reduce");
   check_tensors({tensor}, here);
-  Call call{c10d::OpType::ALLREDUCE,
-            "all_reduce",
-            request_of(Collective::all_reduce, tensor, options.reduceOp, here),
-            options.asyncOp,
-            {tensor},
-            {tensor}};
+  Call call{
+      c10d::OpType::ALLREDUCE, "all_reduce", reduction_of(Collective::all_reduce, tensor, options, here),
+      options.asyncOp,         {tensor},     {tensor}};
   call.request.in = call.request.out = call.staging.in_place(tensor).data_ptr();
   call.request.count = reduced(tensor, options.reduceOp, here).of(tensor);
   return call;
@@ -177,7 +179,7 @@ TorchBackend::Result TorchBackend::reduce(Tensors& tensors, const c10d::ReduceOp
     const std::string here = where("reduce");
     const at::Tensor& tensor = the_only(tensors, here);
     check_tensors(tensors, here);
-    Call call{c10d::OpType::REDUCE, "reduce", request_of(Collective::reduce, tensor, options.reduceOp, here),
+    Call call{c10d::OpType::REDUCE, "reduce", reduction_of(Collective::reduce, tensor, options, here),
               options.asyncOp,      tensors,  tensors};
     const at::Tensor flat =
         options.rootRank == rank_ ? call.staging.in_place(tensor) : call.staging.input(tensor);
@@ -196,7 +198,7 @@ TorchBackend::Call TorchBackend::all_gather_call(const at::Tensor& output, const
   const Elements elements = moved(input);
   Call call{c10d::OpType::_ALLGATHER_BASE,
             "_all_gather_base",
-            request_of(Collective::all_gather, elements),
+            request_of(Collective::all_gather, elements, options),
             options.asyncOp,
             {input},
             {output}};
@@ -213,7 +215,7 @@ TorchBackend::Call TorchBackend::all_gather_call(const Tensors& outputs, const a
   check_tensors(joined({input}, outputs), here);
   check_size(input.numel(), outputs[static_cast<std::size_t>(rank_)].numel(), "input", here);
   const Elements elements = moved(input);
-  Call call{c10d::OpType::ALLGATHER, "all_gather", request_of(Collective::all_gather, elements),
+  Call call{c10d::OpType::ALLGATHER, "all_gather", request_of(Collective::all_gather, elements, options),
             options.asyncOp,         {input},      outputs};
   call.request.in = call.staging.input(input).const_data_ptr();
   call.request.out = call.staging.outputs(outputs).data_ptr();
@@ -282,7 +284,7 @@ TorchBackend::Result TorchBackend::gather(std::vector<Tensors>& outputs, Tensors
     }
     check_tensors(all, here);
     const Elements elements = moved(input);
-    Call call{c10d::OpType::GATHER, "gather", request_of(Collective::gather, elements),
+    Call call{c10d::OpType::GATHER, "gather", request_of(Collective::gather, elements, options),
               options.asyncOp,      inputs,   is_root ? outputs[0] : Tensors()};
     call.request.in = call.staging.input(input).const_data_ptr();
     if (is_root) call.request.out = call.staging.outputs(outputs[0]).data_ptr();
@@ -310,7 +312,7 @@ TorchBackend::Result TorchBackend::scatter(Tensors& outputs, std::vector<Tensors
     const Elements elements = moved(output);
     Call call{c10d::OpType::SCATTER,
               "scatter",
-              request_of(Collective::scatter, elements),
+              request_of(Collective::scatter, elements, options),
               options.asyncOp,
               is_root ? inputs[0] : Tensors(),
               outputs};
@@ -333,7 +335,7 @@ TorchBackend::Result TorchBackend::reduce_scatter(Tensors& outputs, std::vector<
     check_size(output.numel(), list[static_cast<std::size_t>(rank_)].numel(), "output", here);
     Call call{c10d::OpType::REDUCE_SCATTER,
               "reduce_scatter",
-              request_of(Collective::reduce_scatter, output, options.reduceOp, here),
+              reduction_of(Collective::reduce_scatter, output, options, here),
               options.asyncOp,
               list,
               outputs};
@@ -351,7 +353,7 @@ TorchBackend::Call TorchBackend::reduce_scatter_call(const at::Tensor& output, c
   check_size(input.numel(), output.numel() * size_, "input", here);
   Call call{c10d::OpType::_REDUCE_SCATTER_BASE,
             "_reduce_scatter_base",
-            request_of(Collective::reduce_scatter, output, options.reduceOp, here),
+            reduction_of(Collective::reduce_scatter, output, options, here),
             options.asyncOp,
             {input},
             {output}};
@@ -390,7 +392,7 @@ TorchBackend::Result TorchBackend::alltoall_base(at::Tensor& output, at::Tensor&
     const Elements elements = moved(input);
     Call call{c10d::OpType::ALLTOALL_BASE,
               "all_to_all",
-              request_of(Collective::all_to_all, elements),
+              request_of(Collective::all_to_all, elements, options),
               options.asyncOp,
               {input},
               {output}};
@@ -417,7 +419,7 @@ TorchBackend::Result TorchBackend::alltoall(Tensors& outputs, Tensors& inputs,
     check_ranks(outputs, size_, here);
     check_tensors(joined(inputs, outputs), here);
     const Elements elements = moved(inputs.front());
-    Call call{c10d::OpType::ALLTOALL, "all_to_all", request_of(Collective::all_to_all, elements),
+    Call call{c10d::OpType::ALLTOALL, "all_to_all", request_of(Collective::all_to_all, elements, options),
               options.asyncOp,        inputs,       outputs};
     call.request.in = call.staging.inputs(inputs).const_data_ptr();
     call.request.out = call.staging.outputs(outputs).data_ptr();
@@ -429,7 +431,12 @@ TorchBackend::Result TorchBackend::alltoall(Tensors& outputs, Tensors& inputs,
 
 TorchBackend::Result TorchBackend::barrier(const c10d::BarrierOptions& options) {
   return translated([&] {
-    return start({c10d::OpType::BARRIER, "barrier", Request{Collective::barrier}, options.asyncOp, {}, {}});
+    return start({c10d::OpType::BARRIER,
+                  "barrier",
+                  request_of(Collective::barrier, {DType::uint8, 1}, options),
+                  options.asyncOp,
+                  {},
+                  {}});
   });
 }
 

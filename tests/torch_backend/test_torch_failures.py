@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,24 @@ def test_who_never_calls_is_named_after_the_timeout() -> None:
             text = ranks.outcome_of(rank).result()
             assert text.startswith("Timeout: Timed out in rank ")
             assert "was not complete after 1 s: rank 2 has not called it" in text
+
+
+def has_a_timeout_of_its_own() -> str:
+    if dist.get_rank() == 1:
+        with pytest.raises(dist.DistBackendError):
+            dist.recv(torch.empty(1), 0)
+        return ""
+    options = dist.AllreduceOptions()
+    options.timeout = timedelta(seconds=0.5)
+    work = dist.distributed_c10d._get_default_group().allreduce([torch.ones(1)], options)
+    with pytest.raises(dist.DistBackendError) as raised:
+        work.wait()
+    return str(raised.value)
+
+
+def test_a_call_may_have_a_timeout_of_its_own() -> None:
+    text, _ = run_ranks(2, has_a_timeout_of_its_own)
+    assert "all_reduce #1 (float32 x 1, sum, one_shot) was not complete after 0.5 s: rank 1 has not" in text
 
 
 def aborted() -> str:
