@@ -5,6 +5,7 @@ Part of `make test-torch`; takes a few minutes.
 
 import gc
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -39,7 +40,10 @@ def make_calls(count: int) -> None:
             work.wait()
 
 
-def grow() -> dict[str, tuple[int, int, int]]:
+def grow(port: int) -> dict[str, tuple[int, int, int]]:
+    # Not in a file, which would keep every key of every group.
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("ringtree", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     grown = {}
     for name, make, count in (("groups", make_groups, GROUPS), ("calls", make_calls, CALLS)):
         make(int(WARM_UP * count))
@@ -52,7 +56,10 @@ def grow() -> dict[str, tuple[int, int, int]]:
 
 def main() -> None:
     names = {name for name in os.listdir("/dev/shm") if name.startswith("ringtree-")}
-    with TorchRanks(2, grow) as ranks:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with TorchRanks(2, grow, port, join=False) as ranks:
         for rank, outcome in enumerate(ranks.outcomes(3600)):
             for what, (memory, descriptors, threads) in outcome.result().items():
                 print(

@@ -4,6 +4,7 @@ A fork takes milliseconds where starting Python and importing torch takes second
 """
 
 import multiprocessing
+import os
 import pickle
 import tempfile
 import time
@@ -45,7 +46,7 @@ class TorchRanks:
     Args:
         function: may be local: it is inherited, not sent.
         timeout: the group's, in seconds.
-        join: whether each calls init_process_group first.
+        join: whether each calls init_process_group first. RANK and WORLD_SIZE are set anyhow.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ def _run(
     function: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world))
     torch.set_num_threads(1)
     torch.manual_seed(0)
     try:
