@@ -34,7 +34,7 @@ help:  ## print this
 setup: $(READY)  ## make .venv with all that developers need
 
 # pip is upgraded first: the one that comes with Python 3.11 knows no dependency groups.
-$(READY): pyproject.toml setup.py
+$(READY): pyproject.toml setup.py | system
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --upgrade 'pip>=25.1'
 	python -m pip install --quiet --group dev
@@ -49,7 +49,7 @@ build: $(READY)  ## compile what has changed
 
 test: lint cuda test-cpp test-python  ## linters, the CUDA compile and every test
 
-test-cpp: system build  ## GoogleTest
+test-cpp: build  ## GoogleTest
 	cmake --build --preset release
 	ctest --preset release
 
@@ -116,7 +116,7 @@ sanitize: tsan asan  ## the C++ tests under ThreadSanitizer, AddressSanitizer an
 
 # ThreadSanitizer may refuse to start where the kernel randomises many bits of the addresses.
 tsan: WITHOUT_ASLR := $(shell setarch -R true 2> /dev/null && echo setarch -R)
-tsan asan: system $(READY)
+tsan asan: $(READY)
 	test -e build/$@/build.ninja || cmake --preset $@
 	cmake --build --preset $@
 	$(WITHOUT_ASLR) ctest --preset $@
