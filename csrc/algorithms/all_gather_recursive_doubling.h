@@ -14,6 +14,8 @@
 namespace ringtree {
 
 struct all_gather_recursive_doubling {
+  static constexpr bool kHostOnly = true;  // what one_shot does in one step, where peers are a load away
+
   static constexpr Cost cost(const Priced& call) {
     const Hypercube cube(call.world);
     const double folds = cube.rest() > 0 ? 2 : 0;

@@ -48,7 +48,7 @@ struct all_reduce_halving_doubling {
       partial = out;
     }
 
-    const Chunks shares = Chunks::split(in.size(), cube.cube);
+    const Chunks shares = Chunks::split(in.size(), cube.cube, kCacheLine / sizeof(T));
     const int corner = cube.corner_of(rank);
     const auto part = [&](auto buffer, int of_corner, int bit) {
       const CornerRange corners = corners_sharing(of_corner, bit);

@@ -33,6 +33,7 @@ struct all_reduce_zero_copy {
       for (int peer = 0; peer < world; ++peer)
         links.sources()[peer] = links.template input_of<T>(peer) + begin;
       team.combine(out.data() + begin, links.sources(), world, size, op.closing());
+      team.sync();
       for (int peer = 0; peer < world; ++peer)
         if (peer != rank) team.copy(links.template output_of<T>(peer) + begin, out.data() + begin, size);
     }

@@ -15,6 +15,8 @@
 namespace ringtree {
 
 struct reduce_scatter_recursive_halving {
+  static constexpr bool kHostOnly = true;  // what one_shot does in one step, where peers are a load away
+
   static constexpr Cost cost(const Priced& call) {
     const Hypercube cube(call.world);
     const double n = call.world, own = cube.first_rank(1), folds = cube.rest() > 0 ? 1 : 0;

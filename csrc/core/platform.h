@@ -1,8 +1,10 @@
-// The port: what differs between a host compiler and a CUDA one. Beside team.h the only file that may ask.
+// The port: what differs between a host compiler and a CUDA one. The only file that may ask.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <ctime>
 
 #ifdef __CUDACC__
 #define RT_HD __host__ __device__
@@ -96,6 +98,48 @@ RT_HD inline void relax() {
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
   asm volatile("yield");
+#endif
+}
+
+/// Nanoseconds of a clock that all blocks of a device, or all threads of a host, read alike.
+RT_HD inline std::uint64_t port_clock_ns() {
+#ifdef __CUDA_ARCH__
+  std::uint64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+#else
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
+#endif
+}
+
+/// What one lane loads or stores at once. In memory it is aligned to its size.
+struct alignas(16) Pack {
+  std::uint32_t words[4];
+};
+
+RT_HD inline Pack load_pack(const void* from) {
+  Pack pack;
+#ifdef __CUDA_ARCH__
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(pack.words[0]), "=r"(pack.words[1]), "=r"(pack.words[2]), "=r"(pack.words[3])
+               : "l"(from)
+               : "memory");
+#else
+  std::memcpy(&pack, from, sizeof(pack));
+#endif
+  return pack;
+}
+
+RT_HD inline void store_pack(void* to, const Pack& pack) {
+#ifdef __CUDA_ARCH__
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(to), "r"(pack.words[0]), "r"(pack.words[1]), "r"(pack.words[2]), "r"(pack.words[3])
+               : "memory");
+#else
+  std::memcpy(to, &pack, sizeof(pack));
 #endif
 }
 

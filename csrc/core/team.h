@@ -1,4 +1,5 @@
-// A team is who moves the bytes of one channel: `Solo`, one host thread, or `Block`, one CUDA thread block.
+// A team is who moves the bytes of one channel: `Solo`, one host thread, or `Block`, one CUDA thread block
+// (cuda/block.h).
 //
 // Algorithms and links say what happens; the team says who does it, how it waits and whom it wakes:
 //   leads()                 whether this lane speaks for the team
@@ -21,10 +22,6 @@
 #include "core/platform.h"
 #include "core/span.h"
 #include "core/stream.h"
-
-#ifdef __CUDACC__
-#define RT_DEVICE __device__
-#endif
 
 namespace ringtree {
 
@@ -136,85 +133,5 @@ class Solo {
   bool bypasses_caches_;
   const std::int32_t* processes_ = nullptr;
 };
-
-#ifdef __CUDACC__
-
-/// The word through which the host and the device tell each other that a call has failed.
-struct DeviceFault {
-  std::uint64_t raised;        ///< not 0: every wait ends at once
-  std::uint64_t deadline_ns;   ///< in %globaltimer's nanoseconds
-  std::uint64_t awaited_peer;  ///< whom the first block that gave up was waiting for
-};
-
-/// A thread block. It never traps: after a fault each wait returns at once, the kernel runs out, and the
-/// host, which sees `raised`, throws. What the buffers then hold is undefined.
-class Block {
- public:
-  RT_DEVICE explicit Block(DeviceFault& fault) : fault_(&fault) {}
-
-  RT_DEVICE bool leads() const { return threadIdx.x == 0; }
-  RT_DEVICE void sync() { __syncthreads(); }
-
-  template <class Ready>
-  RT_DEVICE void await(int peer, Ready ready) {
-    if (leads()) {
-      constexpr int kLooksBetweenFaultChecks = 256;
-      for (int look = 1; !ready(acquire); ++look) {
-        if (look % kLooksBetweenFaultChecks == 0 && must_give_up(peer)) break;
-        relax();
-      }
-    }
-    __syncthreads();
-  }
-
-  RT_DEVICE void signal(int /*peer*/, std::uint64_t& word, std::uint64_t value) {
-    __syncthreads();                                     // every lane has written before the leader publishes
-    if (leads()) AtomicRef(word).store(value, release);  // pairs with: the acquire load in the peer's await
-  }
-
-  RT_DEVICE void signal_all(std::uint64_t& word, std::uint64_t value) { signal(0, word, value); }
-
-  RT_DEVICE void disagree(int peer, std::uint64_t /*sent*/, std::uint64_t /*expected*/) { give_up(peer); }
-
-  template <class T>
-  RT_DEVICE void copy(T* destination, const T* source, std::size_t count) {
-    for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) destination[i] = source[i];
-  }
-
-  template <class T>
-  RT_DEVICE void stream(T* destination, const T* source, std::size_t count) {
-    copy(destination, source, count);
-  }
-
-  template <class T>
-  RT_DEVICE void get(int /*peer*/, T* destination, const T* source, std::size_t count) {
-    copy(destination, source, count);
-  }
-
-  template <class T, class Op>
-  RT_DEVICE void combine(T* destination, const void* const* sources, int n_sources, std::size_t count,
-                         const Op& op) {
-    for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) destination[i] = op(sources, n_sources, i);
-  }
-
- private:
-  RT_DEVICE bool must_give_up(int peer) {
-    std::uint64_t now;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-    if (AtomicRef(fault_->raised).load(relaxed) == 0 && now < fault_->deadline_ns) return false;
-    give_up(peer);
-    return true;
-  }
-
-  RT_DEVICE void give_up(int peer) {
-    if (!leads() || AtomicRef(fault_->raised).load(relaxed) != 0) return;
-    AtomicRef(fault_->awaited_peer).store(static_cast<std::uint64_t>(peer), relaxed);
-    AtomicRef(fault_->raised).store(1, release);  // pairs with: the host's acquire load after the kernel
-  }
-
-  DeviceFault* fault_;
-};
-
-#endif
 
 }  // namespace ringtree

@@ -1,87 +1,211 @@
-// The kernels: every algorithm of the catalogue, run by a thread block of each rank.
+// The kernels: every algorithm of the catalogue, run by one thread block for each channel of each rank.
 //
-// The templates are those of the host; only the team (a `Block`) and the operation differ. All ranks of a
-// launch share one GPU: blockIdx.y is the rank, and the links lie in plain device memory.
+// The templates are those of the host; only the team (a Block), the links and the reduction differ. A kernel
+// is launched cooperatively with a grid of (channels, ranks): a launch of several ranks, which share the GPU,
+// is refused if they could not all be resident.
 #include "algorithms.h"  // generated: all of the catalogue
 #include "core/call.h"
-#include "core/team.h"
-#include "cuda/device_op.h"
-#include "link/links.h"
+#include "core/span.h"
+#include "cuda/block.h"
+#include "cuda/call.h"
+#include "schedule/chunks.h"
 
 namespace ringtree {
-
-/// What a kernel needs of one rank. Arrays of these lie in device memory, one entry a rank.
-struct DeviceRank {
-  LinkState state;
-  const void* in;
-  void* out;
-};
-
-struct DeviceCall {
-  std::byte* links;
-  LinkLayout layout;
-  DeviceRank* ranks;
-  DeviceFault* fault;
-  std::uint64_t digest;
-  std::size_t in_count, out_count;
-  const std::size_t* in_offsets;  ///< of the chunks, world + 1 of them; null: all have share elements
-  const std::size_t* out_offsets;
-  std::size_t share;
-  int root;
-};
-
 namespace {
 
-__device__ Chunks chunks_at(const std::size_t* offsets, const DeviceCall& call) {
-  return offsets == nullptr ? Chunks::equal(call.share, call.layout.world)
-                            : Chunks::at(offsets, call.layout.world);
-}
+/// Kernels count in bytes, also where they compute: chunks and pieces end at lines of the cache, or where the
+/// buffer does, so that no element is torn. The reduction alone knows the type.
+using Byte = Element<1>;
 
-template <Collective, class Algorithm, class T, class Functor>
+/// A channel begins at a multiple of so many bytes, so that two never write to one line of a cache.
+constexpr std::size_t kGrainBytes = 512;
+
+/// The part of a call that falls to one block.
+struct Share {
+  const DeviceCall* call;
+  DeviceLinks* links;
+  const DeviceOffer* buffers;
+
+  static __device__ int channel() { return static_cast<int>(blockIdx.x); }
+  static __device__ int channels() { return static_cast<int>(gridDim.x); }
+
+  __device__ Chunks slice(const Chunks& chunks) const {
+    return chunks.slice(channel(), channels(), kGrainBytes);
+  }
+
+  __device__ Chunks chunks(bool is_uneven, const std::size_t* offsets) const {
+    const int world = call->layout.world;
+    return slice(is_uneven ? Chunks::at(offsets, world) : Chunks::equal(call->share, world));
+  }
+  __device__ Chunks in_chunks() const {
+    return chunks(call->in_is_uneven, call->in_offsets);
+  }
+  __device__ Chunks out_chunks() const {
+    return chunks(call->out_is_uneven, call->out_offsets);
+  }
+
+  __device__ Span<const Byte> in() const {
+    return {static_cast<const Byte*>(buffers->in), call->in_bytes};
+  }
+  __device__ Span<Byte> out() const {
+    return {static_cast<Byte*>(buffers->out), call->out_bytes};
+  }
+
+  /// Peers' buffers of which this block sees the same part as of its own.
+  __device__ Range part_of_whole(std::size_t bytes) const {
+    const Range part = slice(Chunks::split(bytes, 1)).chunk(0);
+    for (int peer = 0; peer < links->world(); ++peer)
+      links->reach(peer, links->input_of<Byte>(peer) + part.begin, links->output_of<Byte>(peer) + part.begin);
+    return part;
+  }
+
+  /// Of a buffer that holds a rank's own chunk alone.
+  static __device__ Range part_of_chunk(const Chunks& chunks, int rank) {
+    const Range part = chunks.chunk(rank);
+    return {part.begin - chunks.whole_chunk(rank).begin, part.size};
+  }
+
+  __device__ Span<const Byte> own_input(const Chunks& chunks) const {
+    for (int peer = 0; peer < links->world(); ++peer)
+      links->reach(peer, links->input_of<Byte>(peer) + part_of_chunk(chunks, peer).begin,
+                   links->output_of<Byte>(peer));
+    const Range part = part_of_chunk(chunks, links->rank());
+    return in().part(part.begin, part.size);
+  }
+
+  __device__ Span<Byte> own_output(const Chunks& chunks) const {
+    const Range part = part_of_chunk(chunks, links->rank());
+    return out().part(part.begin, part.size);
+  }
+};
+
+// One adapter a collective, as in communicator/host_entry.h.
+
+template <Collective, class Algorithm>
 struct DeviceAdapter;
 
-/// One adapter a collective, as in communicator/host_entry.h.
-#define RINGTREE_DEVICE_ADAPTER(collective, ...)                                              \
-  template <class Algorithm, class T, class Functor>                                          \
-  struct DeviceAdapter<Collective::collective, Algorithm, T, Functor> {                       \
-    static __device__ void run(Block& team, Links& links, const DeviceCall& call,             \
-                               [[maybe_unused]] DeviceOp<T, Functor> op) {                    \
-      [[maybe_unused]] const DeviceRank& rank = call.ranks[links.rank()];                     \
-      [[maybe_unused]] const Span<const T> in(static_cast<const T*>(rank.in), call.in_count); \
-      [[maybe_unused]] const Span<T> out(static_cast<T*>(rank.out), call.out_count);          \
-      [[maybe_unused]] const Chunks in_chunks = chunks_at(call.in_offsets, call);             \
-      [[maybe_unused]] const Chunks out_chunks = chunks_at(call.out_offsets, call);           \
-      Algorithm::run(team, links __VA_OPT__(, ) __VA_ARGS__);                                 \
-    }                                                                                         \
-  };
+template <class Algorithm>
+struct DeviceAdapter<Collective::all_reduce, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    const auto [begin, size] = share.part_of_whole(share.call->in_bytes);
+    Algorithm::run(team, *share.links, share.in().part(begin, size), share.out().part(begin, size),
+                   share.call->reduction);
+  }
+};
 
-RINGTREE_DEVICE_ADAPTER(all_reduce, in, out, op)
-RINGTREE_DEVICE_ADAPTER(reduce, in, out, call.root, op)
-RINGTREE_DEVICE_ADAPTER(reduce_scatter, in, out, in_chunks, op)
-RINGTREE_DEVICE_ADAPTER(broadcast, out, call.root)
-RINGTREE_DEVICE_ADAPTER(all_gather, in, out, out_chunks)
-RINGTREE_DEVICE_ADAPTER(all_to_all, in, in_chunks, out, out_chunks)
-RINGTREE_DEVICE_ADAPTER(gather, in, out, out_chunks, call.root)
-RINGTREE_DEVICE_ADAPTER(scatter, in, out, in_chunks, call.root)
-RINGTREE_DEVICE_ADAPTER(barrier)
+template <class Algorithm>
+struct DeviceAdapter<Collective::reduce, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    const auto [begin, size] = share.part_of_whole(share.call->in_bytes);
+    Algorithm::run(team, *share.links, share.in().part(begin, size), share.out().part(begin, size),
+                   share.call->root, share.call->reduction);
+  }
+};
+
+template <class Algorithm>
+struct DeviceAdapter<Collective::reduce_scatter, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    const Chunks chunks = share.in_chunks();
+    Algorithm::run(team, *share.links, share.in(), share.own_output(chunks), chunks,
+                   share.call->reduction);
+  }
+};
+
+template <class Algorithm>
+struct DeviceAdapter<Collective::broadcast, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    const auto [begin, size] = share.part_of_whole(share.call->out_bytes);
+    Algorithm::run(team, *share.links, share.out().part(begin, size), share.call->root);
+  }
+};
+
+template <class Algorithm>
+struct DeviceAdapter<Collective::all_gather, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    const Chunks chunks = share.out_chunks();
+    Algorithm::run(team, *share.links, share.own_input(chunks), share.out(), chunks);
+  }
+};
+
+template <class Algorithm>
+struct DeviceAdapter<Collective::all_to_all, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    Algorithm::run(team, *share.links, share.in(), share.in_chunks(), share.out(),
+                   share.out_chunks());
+  }
+};
+
+template <class Algorithm>
+struct DeviceAdapter<Collective::gather, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    const Chunks chunks = share.out_chunks();
+    Algorithm::run(team, *share.links, share.own_input(chunks), share.out(), chunks, share.call->root);
+  }
+};
+
+template <class Algorithm>
+struct DeviceAdapter<Collective::scatter, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    const Chunks chunks = share.in_chunks();
+    Algorithm::run(team, *share.links, share.in(), share.own_output(chunks), chunks, share.call->root);
+  }
+};
+
+template <class Algorithm>
+struct DeviceAdapter<Collective::barrier, Algorithm> {
+  static __device__ void run(Block& team, const Share& share) {
+    Algorithm::run(team, *share.links);
+  }
+};
+
+/// Tells the host that the call has been made, once its last block has run.
+__device__ void end(Block& team, DeviceRank& rank, std::uint64_t sequence) {
+  team.sync();
+  if (!team.leads() || atomicAdd(&rank.ended, 1U) + 1 != gridDim.x) return;
+  rank.ended = 0;
+  AtomicRef(rank.host->fault.finished).store(sequence, release);  // pairs with: the watcher's load
+}
+
+template <class Algorithm>
+inline constexpr Access kAccessOf = access_of<Algorithm>();
+
+template <Collective kCollective, class Algorithm>
+__global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constant__ DeviceCall call) {
+  constexpr Access kAccess = kAccessOf<Algorithm>;
+  DeviceRank& rank = *call.ranks[blockIdx.y];
+  if (call.unless_reached && rank.reached == call.sequence) return;
+
+  Block team(rank.host->fault, call.sequence, call.timeout_ns);
+  const int channel = Share::channel();
+  DeviceLinks links(rank.memories, call.layout, rank.channels[channel],
+                    call.digest, call.first_rank + static_cast<int>(blockIdx.y), channel);
+  const Share share{&call, &links, &call.buffers[blockIdx.y]};
+  if constexpr (kAccess != Access::none) {
+    const bool needs_output = kAccess == Access::use && kCollective != Collective::reduce_scatter;
+    if (!meet(team, links, *share.buffers, rank.host->blocks, needs_output)) return;  // another kernel follows
+    if (channel == 0 && team.leads()) rank.reached = call.sequence;
+  }
+  DeviceAdapter<kCollective, Algorithm>::run(team, share);
+  end(team, rank, call.sequence);
+}
+
+template <Collective kCollective, class Algorithm>
+constexpr Kernel kernel_of() {
+  if constexpr (kIsHostOnly<Algorithm>)
+    return nullptr;
+  else
+    return &collective_kernel<kCollective, Algorithm>;
+}
 
 }  // namespace
 
-/// Launched cooperatively with grid (1, world): the launch itself refuses ranks that cannot all be resident.
-template <Collective kCollective, class Algorithm, class T, class Functor>
-__global__ void __launch_bounds__(512, 1) collective_kernel(DeviceCall call, DeviceOp<T, Functor> op) {
-  const int rank = static_cast<int>(blockIdx.y);
-  Block team(*call.fault);
-  Links links(call.links, call.layout, call.ranks[rank].state, call.digest, rank);
-  DeviceAdapter<kCollective, Algorithm, T, Functor>::run(team, links, call, op);
-}
-
-#define RINGTREE_ENTRY(collective, name)                                                                  \
-  template __global__ void collective_kernel<Collective::collective, collective##_##name, float, Sum>(    \
-      DeviceCall, DeviceOp<float, Sum>);                                                                  \
-  template __global__ void collective_kernel<Collective::collective, collective##_##name, BFloat16, Sum>( \
-      DeviceCall, DeviceOp<BFloat16, Sum>);
+const Kernel* kernels() {
+#define RINGTREE_ENTRY(collective, name) kernel_of<Collective::collective, collective##_##name>(),
+  static const Kernel all[] = {
 #include "entries.inc"  // generated: one line an algorithm
+  };
 #undef RINGTREE_ENTRY
+  return all;
+}
 
 }  // namespace ringtree

@@ -76,7 +76,7 @@ RT_HD void forward(Team& team, Receiver from, Sender to, Span<T> piece, Store ho
 }
 
 /// Returns when every rank has come here.
-template <class Team>
+template <class Team, class Window>
 RT_HD void assemble(Team& team, Window& window, int world) {
   window.publish(team, window.claim(team, 0), 0);
   for (int peer = 0; peer < world; ++peer) window.view(team, peer, 0);
@@ -84,7 +84,7 @@ RT_HD void assemble(Team& team, Window& window, int world) {
 }
 
 /// Shows `piece` to every peer.
-template <class Team, class T>
+template <class Team, class Window, class T>
 RT_HD void post(Team& team, Window& window, Span<const T> piece) {
   const Claim slot = window.claim(team, piece.size_bytes());
   team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
@@ -92,7 +92,7 @@ RT_HD void post(Team& team, Window& window, Span<const T> piece) {
 }
 
 /// Reads what `peer` shows.
-template <class Team, class T>
+template <class Team, class Window, class T>
 RT_HD void fetch(Team& team, Window& window, int peer, Span<T> piece, Store how = Store::cached) {
   const std::byte* shown = window.view(team, peer, piece.size_bytes());
   store(team, piece.data(), shown, piece.size(), how);

@@ -37,6 +37,10 @@ constexpr Access access_of() {
     return Access::none;
 }
 
+/// Whether an algorithm makes sense between the ranks of a host alone.
+template <class Algorithm>
+inline constexpr bool kIsHostOnly = requires { Algorithm::kHostOnly; };
+
 class Links {
  public:
   RT_HD Links(std::byte* memory, const LinkLayout& layout, const LinkState& state, std::uint64_t digest,
@@ -55,8 +59,8 @@ class Links {
   }
 
   RT_HD Window window() const {
-    return {memory_ + layout_.windows_offset(),
-            reinterpret_cast<Counter*>(memory_ + layout_.consumed_offset()),
+    return {SegmentPlaces(memory_ + layout_.windows_offset(), layout_.window.bytes(),
+                          reinterpret_cast<Counter*>(memory_ + layout_.consumed_offset())),
             layout_.window,
             *state_.window,
             digest_,

@@ -26,13 +26,30 @@ struct WindowCursor {
   std::uint64_t consumed;  ///< turns that every peer is known to have consumed
 };
 
-class Window {
+/// Windows in one segment: one behind the other, and so are the counters.
+class SegmentPlaces {
  public:
-  /// `windows` holds the ranks' windows one behind the other, `consumed` a counter a rank.
-  RT_HD Window(std::byte* windows, Counter* consumed, SlotShape shape, WindowCursor& cursor,
-               std::uint64_t digest, int rank, int world)
-      : windows_(windows),
-        consumed_(consumed),
+  RT_HD SegmentPlaces(std::byte* windows, std::size_t window_bytes, Counter* consumed)
+      : windows_(windows), window_bytes_(window_bytes), consumed_(consumed) {}
+
+  RT_HD std::byte* window_of(int rank) const {
+    return windows_ + static_cast<std::size_t>(rank) * window_bytes_;
+  }
+  RT_HD std::uint64_t& consumed_by(int rank) const { return consumed_[rank].value; }
+
+ private:
+  std::byte* windows_;
+  std::size_t window_bytes_;
+  Counter* consumed_;
+};
+
+/// `Places` says where the ranks' windows and counters are.
+template <class Places>
+class WindowOver {
+ public:
+  RT_HD WindowOver(const Places& places, SlotShape shape, WindowCursor& cursor, std::uint64_t digest,
+                   int rank, int world)
+      : places_(places),
         shape_(shape),
         cursor_(&cursor),
         digest_(digest),
@@ -59,7 +76,7 @@ class Window {
       if (peer == rank_) continue;
       team.await(peer, [&](Order order) {
         return is_free(turn, cursor_->consumed) ||
-               is_free(turn, AtomicRef(consumed_[peer].value).load(order));  // pairs with: done()
+               is_free(turn, AtomicRef(places_.consumed_by(peer)).load(order));  // pairs with: done()
       });
     }
     if (team.leads() && !is_free(turn, cursor_->consumed)) note_consumed(turn);
@@ -95,12 +112,12 @@ class Window {
     const std::uint64_t turn = cursor_->turn;
     team.sync();  // every lane has read the turn and what it needed
     if (team.leads()) cursor_->turn = turn + 1;
-    team.signal_all(consumed_[rank_].value, turn + 1);  // pairs with: claim()
+    team.signal_all(places_.consumed_by(rank_), turn + 1);  // pairs with: claim()
   }
 
  private:
   RT_HD SlotHeader& slot(int rank, std::uint64_t turn) const {
-    return shape_.at(windows_ + static_cast<std::size_t>(rank) * shape_.bytes(), turn);
+    return shape_.at(places_.window_of(rank), turn);
   }
 
   /// Whether the slot of `turn` is free once `consumed` turns are over. A peer that reads nothing may be
@@ -114,19 +131,20 @@ class Window {
     std::uint64_t slowest = turn;
     for (int peer = 0; peer < world_; ++peer) {
       if (peer == rank_) continue;
-      const std::uint64_t value = AtomicRef(consumed_[peer].value).load(acquire);
+      const std::uint64_t value = AtomicRef(places_.consumed_by(peer)).load(acquire);
       if (value < slowest) slowest = value;
     }
     cursor_->consumed = slowest;
   }
 
-  std::byte* windows_;
-  Counter* consumed_;
+  Places places_;
   SlotShape shape_;
   WindowCursor* cursor_;
   std::uint64_t digest_;
   int rank_;
   int world_;
 };
+
+using Window = WindowOver<SegmentPlaces>;
 
 }  // namespace ringtree

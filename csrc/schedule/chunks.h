@@ -4,6 +4,8 @@
 //     falls into one chunk a rank       |  chunk 0  |  chunk 1  |  chunk 2  | chunk 3 |
 //     and each chunk into pieces        |p0 |p1 |p2 |p0 |p1 |p2 |p0 |p1 |p2 |p0 |p1 |p2
 //     that fit a slot; piece r of every chunk is handled in round r.
+//
+// Where several teams work on one call, each takes the same slice of every chunk.
 #pragma once
 
 #include <cstddef>
@@ -39,13 +41,32 @@ class Chunks {
     return {offsets[chunks], chunks, largest, offsets};
   }
 
+  /// Slice `index` of `slices` of every chunk, as if that were all there is. Slices begin at multiples of
+  /// `grain` elements from their chunk's beginning.
+  RT_HD constexpr Chunks slice(int index, int slices, std::size_t grain) const {
+    Chunks part = *this;
+    part.slice_ = index;
+    part.slices_ = slices;
+    part.grain_ = grain;
+    part.share_ = slice_of(share_, 0, slices, grain).size;  // no slice of any chunk is larger
+    return part;
+  }
+
   RT_HD constexpr int chunks() const { return chunks_; }
   RT_HD constexpr std::size_t count() const { return count_; }
 
   RT_HD constexpr Range chunk(int index) const {
+    const Range whole = whole_chunk(index);
+    if (slices_ == 1) return whole;
+    const Range part = slice_of(whole.size, slice_, slices_, grain_);
+    return {whole.begin + part.begin, part.size};
+  }
+
+  /// Chunk `index` with the slices of all teams.
+  RT_HD constexpr Range whole_chunk(int index) const {
     if (offsets_ != nullptr) return {offsets_[index], offsets_[index + 1] - offsets_[index]};
-    const std::size_t begin = clamp(static_cast<std::size_t>(index) * share_);
-    return {begin, clamp(begin + share_) - begin};
+    const std::size_t begin = clamp(static_cast<std::size_t>(index) * stride_);
+    return {begin, clamp(begin + stride_) - begin};
   }
 
   /// Rounds that the largest chunk needs with `piece` elements a round. At least one: a call without
@@ -70,16 +91,23 @@ class Chunks {
 
  private:
   RT_HD constexpr Chunks(std::size_t count, int chunks, std::size_t share, const std::size_t* offsets)
-      : count_(count), share_(share), offsets_(offsets), chunks_(chunks) {}
+      : count_(count), stride_(share), share_(share), offsets_(offsets), chunks_(chunks) {}
+
+  RT_HD static constexpr Range slice_of(std::size_t size, int index, int slices, std::size_t grain) {
+    return split(size, slices, grain).whole_chunk(index);
+  }
 
   RT_HD constexpr std::size_t clamp(std::size_t position) const {
     return position < count_ ? position : count_;
   }
 
   std::size_t count_;
-  std::size_t share_;  ///< the largest chunk
+  std::size_t stride_;  ///< from one chunk to the next, where they are equal
+  std::size_t share_;   ///< the largest chunk, or slice of one
   const std::size_t* offsets_;
   int chunks_;
+  int slice_ = 0, slices_ = 1;
+  std::size_t grain_ = 1;
 };
 
 }  // namespace ringtree

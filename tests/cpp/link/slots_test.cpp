@@ -123,7 +123,7 @@ TEST(Window, EveryReaderSeesEveryPostThoughSomeRanksOnlyWrite) {
       Yielding waiter;
       WindowCursor cursor{};
       Solo team(waiter, doorbells.data(), rank, kWorld, 100);
-      Window window(windows, consumed.data(), shape, cursor, kDigest, rank, kWorld);
+      Window window({windows, shape.bytes(), consumed.data()}, shape, cursor, kDigest, rank, kWorld);
       for (std::uint64_t turn = 0; turn < kTurns; ++turn) {
         const int writer = static_cast<int>(turn % 3);  // rank 3 never writes, a writer does not read
         if (rank == writer) {

@@ -60,6 +60,39 @@ TEST(Chunks, StartOnWholeGrainsSoThatRanksDoNotShareCacheLines) {
     EXPECT_TRUE(chunks.chunk(index).begin % 16 == 0 || chunks.chunk(index).size == 0);
 }
 
+/// The slices of one chunk follow one another and cover it; none needs more rounds than the slices say.
+void expect_slices_cover(const Chunks& chunks, int slices, std::size_t grain, std::size_t piece) {
+  for (int index = 0; index < chunks.chunks(); ++index) {
+    std::size_t position = chunks.chunk(index).begin;
+    for (int slice = 0; slice < slices; ++slice) {
+      const Chunks part = chunks.slice(slice, slices, grain);
+      const Range range = part.chunk(index);
+      ASSERT_EQ(part.count(), chunks.count());
+      ASSERT_EQ(range.begin, position);
+      ASSERT_TRUE(range.size == 0 || (range.begin - chunks.chunk(index).begin) % grain == 0);
+      std::size_t handled = 0;
+      for (std::size_t round = 0; round < part.rounds(piece); ++round) {
+        ASSERT_LE(part.piece(index, round, piece).size, part.widest(round, piece));
+        handled += part.piece(index, round, piece).size;
+      }
+      ASSERT_EQ(handled, range.size);
+      position += range.size;
+    }
+    ASSERT_EQ(position, chunks.chunk(index).begin + chunks.chunk(index).size);
+  }
+}
+
+TEST(Chunks, SlicesCoverEveryChunkOnceForEqualAndForUnequalChunks) {
+  const std::vector<std::size_t> offsets = {0, 5, 5, 64, 1105, 1106};
+  for (const int slices : {1, 2, 3, 8})
+    for (const std::size_t grain : {1, 16})
+      for (const std::size_t piece : {7, 64}) {
+        expect_slices_cover(Chunks::at(offsets.data(), 5), slices, grain, piece);
+        for (const std::size_t share : {0, 1, 15, 16, 17, 257})
+          expect_slices_cover(Chunks::equal(share, 5), slices, grain, piece);
+      }
+}
+
 TEST(Chunks, WithoutElementsStillTakeOneRoundOfEmptyPieces) {
   const Chunks chunks = Chunks::split(0, 4);
   EXPECT_EQ(chunks.rounds(1024), 1U);

@@ -1,0 +1,147 @@
+// The team of the device: one thread block, which works on one channel of a call.
+//
+// It never traps: after a fault each wait returns at once, the kernel runs out, and the host throws. What the
+// buffers then hold is undefined, and the GPU is as good as before.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/platform.h"
+#include "cuda/fault.h"
+
+namespace ringtree {
+
+class Block {
+ public:
+  /// `timeout_ns` bounds each call from the moment at which its kernel starts.
+  __device__ Block(DeviceFault& fault, std::uint64_t sequence, std::uint64_t timeout_ns)
+      : fault_(&fault), sequence_(sequence), deadline_ns_(port_clock_ns() + timeout_ns) {}
+
+  __device__ bool leads() const { return threadIdx.x == 0; }
+  __device__ void sync() { __syncthreads(); }
+
+  template <class Ready>
+  __device__ void await(int peer, Ready ready) {
+    constexpr int kLooksBetweenFaultChecks = 256;
+    if (leads() && !gave_up_)
+      for (int look = 1; !ready(acquire); ++look) {
+        if (look % kLooksBetweenFaultChecks == 0 && must_give_up(peer)) break;
+        if (look > kLooksBeforeNaps) __nanosleep(20);
+      }
+    gave_up_ = __syncthreads_or(gave_up_ ? 1 : 0) != 0;
+  }
+
+  __device__ void signal(int /*peer*/, std::uint64_t& word, std::uint64_t value) {
+    __syncthreads();                                     // every lane has written before the leader publishes
+    if (leads()) AtomicRef(word).store(value, release);  // pairs with: the acquire load in the peer's await
+  }
+
+  __device__ void signal_all(std::uint64_t& word, std::uint64_t value) { signal(0, word, value); }
+
+  __device__ void disagree(int peer, std::uint64_t /*sent*/, std::uint64_t /*expected*/) {
+    if (leads() && !gave_up_) give_up(DeviceFault::mismatch, peer);
+    gave_up_ = true;  // all lanes have seen the same header
+  }
+
+  /// Whether this call has failed: what peers have written is not to be trusted then. The same on all lanes.
+  __device__ bool gave_up() const { return gave_up_; }
+
+  template <class T>
+  __device__ void copy(T* destination, const T* source, std::size_t count) {
+    if (!gave_up_ && destination != source)
+      copy_bytes(reinterpret_cast<std::byte*>(destination), reinterpret_cast<const std::byte*>(source),
+               count * sizeof(T));
+  }
+
+  template <class T>
+  __device__ void stream(T* destination, const T* source, std::size_t count) {
+    copy(destination, source, count);
+  }
+
+  template <class T>
+  __device__ void get(int /*peer*/, T* destination, const T* source, std::size_t count) {
+    copy(destination, source, count);
+  }
+
+  /// destination = sources[0] op sources[1] op ..., in this order.
+  template <class T, class Op>
+  __device__ void combine(T* destination, const void* const* sources, int n_sources, std::size_t count,
+                          const Op& op) {
+    if (!gave_up_) op(destination, sources, n_sources, count * sizeof(T));
+  }
+
+ private:
+  /// A flag of a rank on this GPU or its neighbour comes within a microsecond; then there is no hurry.
+  static constexpr int kLooksBeforeNaps = 64;
+  static constexpr int kInFlight = 8;  ///< loads of 16 bytes that a lane has under way
+
+  __device__ bool must_give_up(int peer) {
+    if (AtomicRef(fault_->raised).load(relaxed) != DeviceFault::none) {
+      gave_up_ = true;
+      return true;
+    }
+    if (port_clock_ns() < deadline_ns_) return false;
+    give_up(DeviceFault::timeout, peer);
+    return true;
+  }
+
+  __device__ void give_up(DeviceFault::Kind kind, int peer) {
+    gave_up_ = true;
+    if (AtomicRef(fault_->raised).load(relaxed) != DeviceFault::none) return;
+    AtomicRef(fault_->peer).store(static_cast<std::uint64_t>(peer), relaxed);
+    AtomicRef(fault_->sequence).store(sequence_, relaxed);
+    AtomicRef(fault_->raised).store(kind, release);  // pairs with: the host's acquire load
+  }
+
+  /// Packs where both sides are aligned alike, else words, else bytes.
+  __device__ static void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
+    const auto target = reinterpret_cast<std::uintptr_t>(to);
+    const std::uintptr_t skew = target ^ reinterpret_cast<std::uintptr_t>(from);
+    if (skew % sizeof(Pack) == 0) {
+      const std::size_t odd = -target % sizeof(Pack), head = odd < bytes ? odd : bytes;
+      const std::size_t packs = (bytes - head) / sizeof(Pack), body = packs * sizeof(Pack);
+      copy_each(to, from, head);
+      copy_packs(to + head, from + head, packs);
+      copy_each(to + head + body, from + head + body, bytes - head - body);
+    } else if (skew % sizeof(std::uint32_t) == 0) {
+      const std::size_t odd = -target % sizeof(std::uint32_t), head = odd < bytes ? odd : bytes;
+      const std::size_t words = (bytes - head) / sizeof(std::uint32_t), body = words * sizeof(std::uint32_t);
+      copy_each(to, from, head);
+      copy_each(reinterpret_cast<std::uint32_t*>(to + head), reinterpret_cast<const std::uint32_t*>(from + head),
+                words);
+      copy_each(to + head + body, from + head + body, bytes - head - body);
+    } else {
+      copy_each(to, from, bytes);
+    }
+  }
+
+  template <class T>
+  __device__ static void copy_each(T* to, const T* from, std::size_t count) {
+    for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) to[i] = from[i];
+  }
+
+  /// All loads of a sweep are under way before its first store, which would hold back the loads after it.
+  __device__ static void copy_packs(std::byte* to, const std::byte* from, std::size_t packs) {
+    const std::size_t lanes = blockDim.x;
+    std::size_t begin = threadIdx.x;
+    for (; begin + (kInFlight - 1) * lanes < packs; begin += kInFlight * lanes) {
+      Pack loaded[kInFlight];
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) loaded[i] = load_pack(from + (begin + i * lanes) * sizeof(Pack));
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) store_pack(to + (begin + i * lanes) * sizeof(Pack), loaded[i]);
+    }
+    for (; begin < packs; begin += lanes)
+      store_pack(to + begin * sizeof(Pack), load_pack(from + begin * sizeof(Pack)));
+  }
+
+  DeviceFault* fault_;
+  std::uint64_t sequence_;
+  std::uint64_t deadline_ns_;
+  bool gave_up_ = false;
+};
+
+}  // namespace ringtree

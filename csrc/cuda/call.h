@@ -1,0 +1,54 @@
+// What a kernel is given: one call, of one rank or of several that are launched together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/fault.h"
+#include "cuda/layout.h"
+#include "cuda/links.h"
+#include "cuda/meeting.h"
+#include "cuda/reduction.h"
+
+namespace ringtree {
+
+/// What a rank keeps in memory of the host that its kernels reach.
+struct HostShare {
+  DeviceFault fault;
+  MappedBlocks blocks[kMaxDeviceRanks];
+};
+
+/// What it keeps on its GPU for all of its calls.
+struct DeviceRank {
+  std::byte* memories[kMaxDeviceRanks];  ///< the link memory of each rank, as this one reaches it
+  HostShare* host;
+  ChannelState channels[kMaxChannels];
+  unsigned long long reached;  ///< the sequence number of the newest call whose buffers were all reached
+  unsigned int ended;          ///< blocks of the newest kernel that have run to their end
+};
+
+/// One call as all ranks of a launch make it, and what differs between them: an entry for each blockIdx.y.
+struct DeviceCall {
+  DeviceLayout layout;
+  std::uint64_t digest, sequence, timeout_ns;
+  std::size_t in_bytes, out_bytes;
+  std::size_t share;  ///< bytes of each rank, where the shares are equal
+  std::size_t in_offsets[kMaxDeviceRanks + 1], out_offsets[kMaxDeviceRanks + 1];
+  bool in_is_uneven, out_is_uneven;
+  bool unless_reached;  ///< for the algorithm that zero_copy falls back to: does nothing if that has run
+  int first_rank;       ///< of blockIdx.y = 0
+  int root;
+  DeviceReduction reduction;
+
+  DeviceRank* ranks[kMaxDeviceRanks];
+  DeviceOffer buffers[kMaxDeviceRanks];
+};
+
+static_assert(sizeof(DeviceCall) <= 4096, "it is a kernel's parameter");
+
+using Kernel = void (*)(DeviceCall);
+
+/// By index in the catalogue; null for what makes sense on the host alone.
+const Kernel* kernels();
+
+}  // namespace ringtree

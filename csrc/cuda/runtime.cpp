@@ -1,0 +1,53 @@
+#include "cuda/runtime.h"
+
+#include <array>
+#include <cstring>
+
+#include "core/errors.h"
+
+namespace ringtree {
+
+void check_cuda(cudaError_t result, const std::string& what) {
+  if (result == cudaSuccess) return;
+  cudaGetLastError();  // it would come again from the next call that asks
+  throw TransportError(what + ": " + cudaGetErrorString(result) + " (" + cudaGetErrorName(result) + ")");
+}
+
+OnDevice::OnDevice(int device) {
+  check_cuda(cudaGetDevice(&before_), "cudaGetDevice");
+  if (before_ != device) check_cuda(cudaSetDevice(device), "cudaSetDevice");
+}
+
+OnDevice::~OnDevice() { cudaSetDevice(before_); }
+
+DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what) {
+  void* memory = nullptr;
+  check_cuda(cudaMalloc(&memory, bytes), what + ": " + std::to_string(bytes) + " bytes on the GPU");
+  DeviceMemory<std::byte> owned(static_cast<std::byte*>(memory));
+  check_cuda(cudaMemset(memory, 0, bytes), what);
+  check_cuda(cudaDeviceSynchronize(), what);  // cudaMemset may return before it is done
+  return owned;
+}
+
+HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& what) {
+  void* memory = nullptr;
+  check_cuda(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped),
+             what + ": " + std::to_string(bytes) + " bytes of the host");
+  std::memset(memory, 0, bytes);
+  return HostMemory<std::byte>(static_cast<std::byte*>(memory));
+}
+
+int attribute_of(int device, cudaDeviceAttr attribute) {
+  int value = 0;
+  check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+std::string bus_of(int device) {
+  std::array<char, 32> name{};
+  check_cuda(cudaDeviceGetPCIBusId(name.data(), static_cast<int>(name.size()), device),
+             "cudaDeviceGetPCIBusId");
+  return name.data();
+}
+
+}  // namespace ringtree

@@ -1,0 +1,55 @@
+// The CUDA runtime with owners for what it hands out, and its errors as ours.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+namespace ringtree {
+
+/// Throws TransportError, which begins with `what`, unless the call succeeded.
+void check_cuda(cudaError_t result, const std::string& what);
+
+/// Makes `device` the calling thread's for as long as this lives.
+class OnDevice {
+ public:
+  explicit OnDevice(int device);
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  ~OnDevice();
+
+ private:
+  int before_ = 0;
+};
+
+struct FreesDeviceMemory {
+  void operator()(void* memory) const { cudaFree(memory); }
+};
+struct FreesHostMemory {
+  void operator()(void* memory) const { cudaFreeHost(memory); }
+};
+struct ClosesPeerMemory {
+  void operator()(void* memory) const { cudaIpcCloseMemHandle(memory); }
+};
+
+/// On the calling thread's device.
+template <class T>
+using DeviceMemory = std::unique_ptr<T, FreesDeviceMemory>;
+/// Of the host, where kernels reach it at the same address.
+template <class T>
+using HostMemory = std::unique_ptr<T, FreesHostMemory>;
+/// Of another process's device.
+using PeerMemory = std::unique_ptr<std::byte, ClosesPeerMemory>;
+
+/// All bytes are zero.
+DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what);
+HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& what);
+
+int attribute_of(int device, cudaDeviceAttr attribute);
+
+/// Of the hardware: the same for two processes that see it under different numbers.
+std::string bus_of(int device);
+
+}  // namespace ringtree

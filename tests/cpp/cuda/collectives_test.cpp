@@ -1,0 +1,238 @@
+// Every algorithm's kernel, between virtual ranks, for sizes that fill many slots and none.
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <vector>
+
+#include "cuda/virtual_ranks.h"
+
+namespace ringtree::testing {
+namespace {
+
+using Values = std::vector<std::int32_t>;
+
+constexpr std::size_t kWidth = sizeof(std::int32_t);
+
+Values values_of(int rank, std::size_t count) {
+  Values values(count);
+  for (std::size_t i = 0; i < count; ++i)
+    values[i] = static_cast<std::int32_t>((i * 31 + static_cast<std::size_t>(rank) * 1009) % 997) - 498;
+  return values;
+}
+
+Values sum_of(int world, std::size_t count) {
+  Values sum(count);
+  for (int rank = 0; rank < world; ++rank) {
+    const Values one = values_of(rank, count);
+    for (std::size_t i = 0; i < count; ++i) sum[i] += one[i];
+  }
+  return sum;
+}
+
+Values part(const Values& values, std::size_t begin, std::size_t size) {
+  return {values.begin() + static_cast<std::ptrdiff_t>(begin),
+          values.begin() + static_cast<std::ptrdiff_t>(begin + size)};
+}
+
+/// Runs `body(fabric, world, algorithm, count)` for worlds, algorithms and sizes.
+template <class Body>
+void for_each(Collective collective, Body body) {
+  for (const int world : {2, 3, 4, 7, 8}) {
+    const auto fabric = Fabric::of_virtual_ranks(small_shape(world));
+    for (const std::uint8_t algorithm : algorithms_on_device(collective))
+      for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{13}, std::size_t{257},
+                                      std::size_t{5003}, std::size_t{16384}}) {
+        SCOPED_TRACE(catalogue()[algorithm].name);
+        SCOPED_TRACE("world " + std::to_string(world) + ", count " + std::to_string(count));
+        body(*fabric, world, algorithm, count);
+        if (::testing::Test::HasFatalFailure()) return;
+      }
+  }
+}
+
+TEST(DeviceAllReduce, SumsOnEveryRankInPlaceAndNot) {
+  for_each(Collective::all_reduce, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+    for (const bool in_place : {false, true}) {
+      const std::size_t bytes = count * kWidth;
+      const Buffers in(world, bytes), out(world, bytes);
+      for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, count));
+      out.poison();
+      DeviceTask task{algorithm};
+      task.in_bytes = task.out_bytes = bytes;
+      task.dtype = DType::int32;
+      const Buffers& result = in_place ? in : out;
+      run(fabric, task, in, result);
+      for (int rank = 0; rank < world; ++rank) ASSERT_EQ(result.get<std::int32_t>(rank), sum_of(world, count));
+    }
+  });
+}
+
+TEST(DeviceReduce, SumsAtTheRoot) {
+  for_each(Collective::reduce, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+    const std::size_t bytes = count * kWidth;
+    const Buffers in(world, bytes), out(world, bytes);
+    for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, count));
+    DeviceTask task{algorithm};
+    task.in_bytes = task.out_bytes = bytes;
+    task.dtype = DType::int32;
+    task.root = world - 1;
+    run(fabric, task, in, out);
+    ASSERT_EQ(out.get<std::int32_t>(task.root), sum_of(world, count));
+  });
+}
+
+TEST(DeviceReduceScatter, GivesEachRankItsShareOfTheSum) {
+  for_each(Collective::reduce_scatter, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+    const std::size_t all = count * static_cast<std::size_t>(world);
+    const Buffers in(world, all * kWidth), out(world, count * kWidth);
+    for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, all));
+    DeviceTask task{algorithm};
+    task.in_bytes = all * kWidth;
+    task.out_bytes = task.share = count * kWidth;
+    task.dtype = DType::int32;
+    run(fabric, task, in, out);
+    for (int rank = 0; rank < world; ++rank)
+      ASSERT_EQ(out.get<std::int32_t>(rank),
+                part(sum_of(world, all), static_cast<std::size_t>(rank) * count, count));
+  });
+}
+
+TEST(DeviceBroadcast, GivesEveryRankTheRootsValues) {
+  for_each(Collective::broadcast, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+    const Buffers data(world, count * kWidth);
+    for (int rank = 0; rank < world; ++rank) data.put(rank, values_of(rank, count));
+    DeviceTask task{algorithm};
+    task.out_bytes = count * kWidth;
+    task.root = 1;
+    run(fabric, task, data, data);
+    for (int rank = 0; rank < world; ++rank) ASSERT_EQ(data.get<std::int32_t>(rank), values_of(1, count));
+  });
+}
+
+TEST(DeviceAllGather, GivesEveryRankEverySharesValues) {
+  for_each(Collective::all_gather, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+    const std::size_t all = count * static_cast<std::size_t>(world);
+    const Buffers in(world, count * kWidth), out(world, all * kWidth);
+    Values expected;
+    for (int rank = 0; rank < world; ++rank) {
+      const Values own = values_of(rank, count);
+      in.put(rank, own);
+      expected.insert(expected.end(), own.begin(), own.end());
+    }
+    out.poison();
+    DeviceTask task{algorithm};
+    task.in_bytes = task.share = count * kWidth;
+    task.out_bytes = all * kWidth;
+    run(fabric, task, in, out);
+    for (int rank = 0; rank < world; ++rank) ASSERT_EQ(out.get<std::int32_t>(rank), expected);
+  });
+}
+
+TEST(DeviceAllToAll, GivesEachRankItsShareOfEveryRank) {
+  for_each(Collective::all_to_all, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+    const std::size_t all = count * static_cast<std::size_t>(world);
+    const Buffers in(world, all * kWidth), out(world, all * kWidth);
+    for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, all));
+    out.poison();
+    DeviceTask task{algorithm};
+    task.in_bytes = task.out_bytes = all * kWidth;
+    task.share = count * kWidth;
+    run(fabric, task, in, out);
+    for (int rank = 0; rank < world; ++rank) {
+      Values expected;
+      for (int peer = 0; peer < world; ++peer) {
+        const Values share = part(values_of(peer, all), static_cast<std::size_t>(rank) * count, count);
+        expected.insert(expected.end(), share.begin(), share.end());
+      }
+      ASSERT_EQ(out.get<std::int32_t>(rank), expected);
+    }
+  });
+}
+
+TEST(DeviceGatherAndScatter, MoveSharesToAndFromTheRoot) {
+  for_each(Collective::gather, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+    const std::size_t all = count * static_cast<std::size_t>(world);
+    const Buffers in(world, count * kWidth), out(world, all * kWidth);
+    for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, count));
+    DeviceTask task{algorithm};
+    task.in_bytes = task.share = count * kWidth;
+    task.out_bytes = all * kWidth;
+    task.root = world - 1;
+    run(fabric, task, in, out);
+    for (int rank = 0; rank < world; ++rank)
+      ASSERT_EQ(part(out.get<std::int32_t>(task.root), static_cast<std::size_t>(rank) * count, count),
+                values_of(rank, count));
+  });
+  for_each(Collective::scatter, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+    const std::size_t all = count * static_cast<std::size_t>(world);
+    const Buffers in(world, all * kWidth), out(world, count * kWidth);
+    in.put(0, values_of(0, all));
+    DeviceTask task{algorithm};
+    task.in_bytes = all * kWidth;
+    task.out_bytes = task.share = count * kWidth;
+    run(fabric, task, in, out);
+    for (int rank = 0; rank < world; ++rank)
+      ASSERT_EQ(out.get<std::int32_t>(rank),
+                part(values_of(0, all), static_cast<std::size_t>(rank) * count, count));
+  });
+}
+
+TEST(DeviceCollectives, TakeUnequalShares) {
+  constexpr int kWorld = 4;
+  const std::vector<std::size_t> offsets = {0, 12, 12, 4096 + 12, 4096 + 16};  // bytes
+  const auto fabric = Fabric::of_virtual_ranks(small_shape(kWorld, 3));
+  const std::size_t all = offsets.back();
+  for (const Collective collective : {Collective::all_gather, Collective::reduce_scatter})
+    for (const std::uint8_t algorithm : algorithms_on_device(collective)) {
+      SCOPED_TRACE(catalogue()[algorithm].name);
+      const Buffers in(kWorld, all), out(kWorld, all);
+      for (int rank = 0; rank < kWorld; ++rank) in.put(rank, values_of(rank, all / kWidth));
+      out.poison();
+      DeviceTask task{algorithm};
+      (collective == Collective::all_gather ? task.out_offsets : task.in_offsets) = offsets;
+      task.in_bytes = task.out_bytes = all;
+      task.dtype = DType::int32;
+      run(*fabric, task, in, out);
+      for (int rank = 0; rank < kWorld; ++rank)
+        for (int peer = 0; peer < kWorld; ++peer) {
+          const std::size_t begin = offsets[static_cast<std::size_t>(peer)] / kWidth;
+          const std::size_t size = offsets[static_cast<std::size_t>(peer) + 1] / kWidth - begin;
+          if (collective == Collective::all_gather)
+            ASSERT_EQ(part(out.get<std::int32_t>(rank), begin, size), part(values_of(peer, all / kWidth), 0, size));
+          else if (peer == rank)
+            ASSERT_EQ(part(out.get<std::int32_t>(rank), 0, size),
+                      part(sum_of(kWorld, all / kWidth), begin, size));
+        }
+    }
+}
+
+TEST(DeviceCollectives, TakeBuffersThatAreNotAlignedToPacks) {
+  constexpr int kWorld = 3;
+  constexpr std::size_t kCount = 3001;
+  const auto fabric = Fabric::of_virtual_ranks(small_shape(kWorld));
+  for (const std::uint8_t algorithm : algorithms_on_device(Collective::all_reduce))
+    for (const std::size_t in_offset : {0, 4, 8})
+      for (const std::size_t out_offset : {0, 4, 12}) {
+        SCOPED_TRACE(catalogue()[algorithm].name);
+        const Buffers in(kWorld, kCount * kWidth, in_offset), out(kWorld, kCount * kWidth, out_offset);
+        for (int rank = 0; rank < kWorld; ++rank) in.put(rank, values_of(rank, kCount));
+        DeviceTask task{algorithm};
+        task.in_bytes = task.out_bytes = kCount * kWidth;
+        task.dtype = DType::int32;
+        run(*fabric, task, in, out);
+        for (int rank = 0; rank < kWorld; ++rank)
+          ASSERT_EQ(out.get<std::int32_t>(rank), sum_of(kWorld, kCount));
+      }
+}
+
+TEST(DeviceBarrier, EndsOnEveryRank) {
+  for (const int world : {2, 5, 16}) {
+    const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 1));
+    const Buffers none(world, 0);
+    for (const std::uint8_t algorithm : algorithms_on_device(Collective::barrier))
+      for (int again = 0; again < 20; ++again) run(*fabric, DeviceTask{algorithm}, none, none);
+  }
+}
+
+}  // namespace
+}  // namespace ringtree::testing

@@ -1,0 +1,110 @@
+#include "allocations.h"
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <map>
+
+#include "runtime.h"
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace ringtree_emulator {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+
+std::size_t in_pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+/// Forbids, or allows again, the end of the last page, which no guard page protects.
+void guard_tail([[maybe_unused]] std::byte* base, [[maybe_unused]] std::size_t bytes, [[maybe_unused]] bool on) {
+#ifdef __SANITIZE_ADDRESS__
+  if (on)
+    __asan_poison_memory_region(base + bytes, in_pages(bytes) - bytes);
+  else
+    __asan_unpoison_memory_region(base, in_pages(bytes));
+#endif
+}
+
+struct Allocations {
+  std::mutex mutex;
+  std::map<const std::byte*, Allocation> all;
+};
+
+Allocations& allocations() { return immortal<Allocations>(); }
+
+}  // namespace
+
+std::byte* map_guarded(int file, std::size_t bytes) {
+  const std::size_t size = in_pages(bytes);
+  void* const space = mmap(nullptr, size + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (space == MAP_FAILED) return nullptr;
+  auto* const base = static_cast<std::byte*>(space) + kPage;
+  if (mmap(base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) {
+    munmap(space, size + 2 * kPage);
+    return nullptr;
+  }
+  guard_tail(base, bytes, true);
+  return base;
+}
+
+void unmap_guarded(std::byte* base, std::size_t bytes) {
+  guard_tail(base, bytes, false);
+  munmap(base - kPage, in_pages(bytes) + 2 * kPage);
+}
+
+std::unique_lock<std::mutex> lock_allocations() { return std::unique_lock(allocations().mutex); }
+
+void add_allocation(const Allocation& allocation) { allocations().all[allocation.base] = allocation; }
+
+std::optional<Allocation> find_allocation(const void* address, std::size_t size) {
+  const auto lock = lock_allocations();
+  const auto& all = allocations().all;
+  const auto after = all.upper_bound(static_cast<const std::byte*>(address));
+  if (after == all.begin() || !std::prev(after)->second.contains(address, size)) return std::nullopt;
+  return std::prev(after)->second;
+}
+
+Allocation* allocation_at(const void* base, Allocation::Kind kind) {
+  const auto found = allocations().all.find(static_cast<const std::byte*>(base));
+  return found == allocations().all.end() || found->second.kind != kind ? nullptr : &found->second;
+}
+
+Allocation* allocation_of_file(dev_t filesystem, ino_t inode) {
+  for (auto& [base, allocation] : allocations().all)
+    if (allocation.kind == Allocation::ipc && allocation.filesystem == filesystem && allocation.inode == inode)
+      return &allocation;
+  return nullptr;
+}
+
+void remove_allocation(const void* base) { allocations().all.erase(static_cast<const std::byte*>(base)); }
+
+std::size_t allocated_bytes(int device) {
+  const auto lock = lock_allocations();
+  std::size_t bytes = 0;
+  for (const auto& [base, allocation] : allocations().all)
+    if (allocation.kind == Allocation::device && allocation.owner == device) bytes += allocation.bytes;
+  return bytes;
+}
+
+void count_allocations(Statistics& statistics) {
+  const auto lock = lock_allocations();
+  for (const auto& [base, allocation] : allocations().all) {
+    switch (allocation.kind) {
+      case Allocation::device:
+        ++statistics.allocations;
+        statistics.allocated_bytes += allocation.bytes;
+        break;
+      case Allocation::host:
+        ++statistics.host_allocations;
+        statistics.host_allocated_bytes += allocation.bytes;
+        break;
+      case Allocation::ipc: statistics.opened_handles += allocation.opened; break;
+      case Allocation::registered: ++statistics.registrations; break;
+    }
+  }
+}
+
+}  // namespace ringtree_emulator

@@ -1,0 +1,51 @@
+// What memory the devices know: their own, in files that other processes can map, and that of the host.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <mutex>
+#include <optional>
+
+#include "emulator.h"
+
+namespace ringtree_emulator {
+
+struct Allocation {
+  enum Kind { device, ipc, host, registered };
+
+  Kind kind;
+  std::byte* base;
+  std::size_t bytes;   ///< as asked for
+  int owner;           ///< the device
+  int file = -1;       ///< its descriptor, for device memory
+  dev_t filesystem{};  ///< with inode, which file that is
+  ino_t inode{};
+  std::size_t opened = 0;  ///< how often, for ipc
+
+  bool contains(const void* address, std::size_t size) const {
+    const auto offset = static_cast<std::size_t>(static_cast<const std::byte*>(address) - base);
+    return address >= base && offset <= bytes && size <= bytes - offset;
+  }
+};
+
+/// The allocation that [address, address + size) lies in.
+std::optional<Allocation> find_allocation(const void* address, std::size_t size = 1);
+
+/// Maps `bytes` of `file`, between pages that nobody may touch. Null if that fails.
+std::byte* map_guarded(int file, std::size_t bytes);
+void unmap_guarded(std::byte* base, std::size_t bytes);
+
+/// Guards what follows; opening and closing is more than one step.
+std::unique_lock<std::mutex> lock_allocations();
+void add_allocation(const Allocation& allocation);
+/// Null if no allocation of that kind begins at `base`.
+Allocation* allocation_at(const void* base, Allocation::Kind kind);
+Allocation* allocation_of_file(dev_t filesystem, ino_t inode);
+void remove_allocation(const void* base);
+
+/// What cudaMalloc() has given on the device.
+std::size_t allocated_bytes(int device);
+void count_allocations(Statistics& statistics);
+
+}  // namespace ringtree_emulator
