@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "cuda/fault.h"
 #include "cuda/layout.h"
@@ -48,7 +49,12 @@ static_assert(sizeof(DeviceCall) <= 4096, "it is a kernel's parameter");
 
 using Kernel = void (*)(DeviceCall);
 
-/// By index in the catalogue; null for what makes sense on the host alone.
-const Kernel* kernels();
+struct NamedKernel {
+  Kernel kernel;  ///< null for what makes sense on the host alone
+  const char* name;
+};
+
+/// In the order of the catalogue.
+std::span<const NamedKernel> kernels();
 
 }  // namespace ringtree

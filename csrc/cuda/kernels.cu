@@ -199,9 +199,10 @@ constexpr Kernel kernel_of() {
 
 }  // namespace
 
-const Kernel* kernels() {
-#define RINGTREE_ENTRY(collective, name) kernel_of<Collective::collective, collective##_##name>(),
-  static const Kernel all[] = {
+std::span<const NamedKernel> kernels() {
+#define RINGTREE_ENTRY(collective, name) \
+  {kernel_of<Collective::collective, collective##_##name>(), #collective "_" #name},
+  static const NamedKernel all[] = {
 #include "entries.inc"  // generated: one line an algorithm
   };
 #undef RINGTREE_ENTRY

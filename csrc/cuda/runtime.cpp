@@ -24,8 +24,9 @@ DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string&
   void* memory = nullptr;
   check_cuda(cudaMalloc(&memory, bytes), what + ": " + std::to_string(bytes) + " bytes on the GPU");
   DeviceMemory<std::byte> owned(static_cast<std::byte*>(memory));
-  check_cuda(cudaMemset(memory, 0, bytes), what);
-  check_cuda(cudaDeviceSynchronize(), what);  // cudaMemset may return before it is done
+  // Not the whole device: ranks that share it may wait there for this one.
+  check_cuda(cudaMemsetAsync(memory, 0, bytes, cudaStreamPerThread), what);
+  check_cuda(cudaStreamSynchronize(cudaStreamPerThread), what);
   return owned;
 }
 
@@ -35,6 +36,12 @@ HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& wha
              what + ": " + std::to_string(bytes) + " bytes of the host");
   std::memset(memory, 0, bytes);
   return HostMemory<std::byte>(static_cast<std::byte*>(memory));
+}
+
+int current_device() {
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
 }
 
 int attribute_of(int device, cudaDeviceAttr attribute) {

@@ -47,6 +47,7 @@ using PeerMemory = std::unique_ptr<std::byte, ClosesPeerMemory>;
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what);
 HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& what);
 
+int current_device();
 int attribute_of(int device, cudaDeviceAttr attribute);
 
 /// Of the hardware: the same for two processes that see it under different numbers.

@@ -19,7 +19,8 @@ constexpr std::size_t kPage = 4096;
 std::size_t in_pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
 /// Forbids, or allows again, the end of the last page, which no guard page protects.
-void guard_tail([[maybe_unused]] std::byte* base, [[maybe_unused]] std::size_t bytes, [[maybe_unused]] bool on) {
+void guard_tail([[maybe_unused]] std::byte* base, [[maybe_unused]] std::size_t bytes,
+                [[maybe_unused]] bool on) {
 #ifdef __SANITIZE_ADDRESS__
   if (on)
     __asan_poison_memory_region(base + bytes, in_pages(bytes) - bytes);
@@ -74,7 +75,8 @@ Allocation* allocation_at(const void* base, Allocation::Kind kind) {
 
 Allocation* allocation_of_file(dev_t filesystem, ino_t inode) {
   for (auto& [base, allocation] : allocations().all)
-    if (allocation.kind == Allocation::ipc && allocation.filesystem == filesystem && allocation.inode == inode)
+    if (allocation.kind == Allocation::ipc && allocation.filesystem == filesystem &&
+        allocation.inode == inode)
       return &allocation;
   return nullptr;
 }
@@ -85,7 +87,7 @@ std::size_t allocated_bytes(int device) {
   const auto lock = lock_allocations();
   std::size_t bytes = 0;
   for (const auto& [base, allocation] : allocations().all)
-    if (allocation.kind == Allocation::device && allocation.owner == device) bytes += allocation.bytes;
+    if (allocation.is_own() && allocation.owner == device) bytes += allocation.bytes;
   return bytes;
 }
 
@@ -94,6 +96,8 @@ void count_allocations(Statistics& statistics) {
   for (const auto& [base, allocation] : allocations().all) {
     switch (allocation.kind) {
       case Allocation::device:
+      case Allocation::pooled:
+      case Allocation::graph:
         ++statistics.allocations;
         statistics.allocated_bytes += allocation.bytes;
         break;

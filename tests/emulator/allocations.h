@@ -12,7 +12,8 @@
 namespace ringtree_emulator {
 
 struct Allocation {
-  enum Kind { device, ipc, host, registered };
+  /// `pooled` is from cudaMallocAsync(); `graph` too, while it was captured.
+  enum Kind { device, pooled, graph, ipc, host, registered };
 
   Kind kind;
   std::byte* base;
@@ -22,6 +23,9 @@ struct Allocation {
   dev_t filesystem{};  ///< with inode, which file that is
   ino_t inode{};
   std::size_t opened = 0;  ///< how often, for ipc
+
+  bool is_own() const { return kind == device || kind == pooled || kind == graph; }
+  bool is_of_host() const { return kind == host || kind == registered; }
 
   bool contains(const void* address, std::size_t size) const {
     const auto offset = static_cast<std::size_t>(static_cast<const std::byte*>(address) - base);
@@ -44,7 +48,12 @@ Allocation* allocation_at(const void* base, Allocation::Kind kind);
 Allocation* allocation_of_file(dev_t filesystem, ino_t inode);
 void remove_allocation(const void* base);
 
-/// What cudaMalloc() has given on the device.
+/// Memory of the current device, of a `kind` that is_own(). In device_memory.cpp.
+cudaError_t allocate(void** memory, std::size_t bytes, Allocation::Kind kind);
+/// Whether there was such memory. Does not look whether anybody still uses it.
+bool free_allocation(void* base, Allocation::Kind kind);
+
+/// What has been given to cudaMalloc() and cudaMallocAsync() on the device.
 std::size_t allocated_bytes(int device);
 void count_allocations(Statistics& statistics);
 

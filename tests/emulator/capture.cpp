@@ -19,7 +19,8 @@ Captures& captures() { return immortal<Captures>(); }
 
 /// Whether a call that CUDA counts as unsafe may not be made by this thread because of `capture`.
 bool forbids(const Capture& capture) {
-  if (thread_mode == cudaStreamCaptureModeRelaxed || capture.mode == cudaStreamCaptureModeRelaxed) return false;
+  if (thread_mode == cudaStreamCaptureModeRelaxed || capture.mode == cudaStreamCaptureModeRelaxed)
+    return false;
   if (capture.thread == std::this_thread::get_id()) return true;
   return thread_mode == cudaStreamCaptureModeGlobal && capture.mode == cudaStreamCaptureModeGlobal;
 }
@@ -175,7 +176,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
 
 cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle, cudaStreamCaptureStatus* status,
                                      unsigned long long* id, cudaGraph_t* graph) {
-  if (graph != nullptr) return remember(cudaErrorNotSupported);  // a graph cannot be changed here while it grows
+  if (graph != nullptr)
+    return remember(cudaErrorNotSupported);  // a graph cannot be changed here while it grows
   if (const cudaError_t error = cudaStreamIsCapturing(handle, status); error != cudaSuccess) return error;
   if (id == nullptr || *status != cudaStreamCaptureStatusActive) return cudaSuccess;
   const std::shared_ptr<CUstream_st> stream = find_stream(handle);

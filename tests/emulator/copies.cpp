@@ -19,7 +19,7 @@ Side side_of(const void* memory, std::size_t bytes) {
   const auto known = find_allocation(memory);
   if (!known) return Side::pageable;
   if (!known->contains(memory, bytes)) return Side::broken;  // begins inside and ends outside
-  return known->kind == Allocation::host || known->kind == Allocation::registered ? Side::pinned : Side::device;
+  return known->is_of_host() ? Side::pinned : Side::device;
 }
 
 /// CUDA tells from the pointers where they point to, but a device cannot be where only the host is.
@@ -61,8 +61,7 @@ cudaError_t fill(void* memory, int value, std::size_t bytes, cudaStream_t handle
   if (bytes == 0) return cudaSuccess;
   const Side side = side_of(memory, bytes);
   if (side == Side::pageable || side == Side::broken) return cudaErrorInvalidValue;
-  const cudaError_t error =
-      submit(*stream, [memory, value, bytes] { std::memset(memory, value, bytes); });
+  const cudaError_t error = submit(*stream, [memory, value, bytes] { std::memset(memory, value, bytes); });
   if (error == cudaSuccess && wait) stream->wait();
   return error;
 }

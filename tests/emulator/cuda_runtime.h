@@ -10,6 +10,11 @@ cudaError_t cudaMalloc(T** memory, std::size_t bytes) {
 }
 
 template <class T>
+cudaError_t cudaMallocAsync(T** memory, std::size_t bytes, cudaStream_t stream) {
+  return cudaMallocAsync(reinterpret_cast<void**>(memory), bytes, stream);
+}
+
+template <class T>
 cudaError_t cudaMallocHost(T** memory, std::size_t bytes, unsigned flags = 0) {
   return cudaHostAlloc(reinterpret_cast<void**>(memory), bytes, flags);
 }

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "cuda_runtime_api.h"
-#include "emulator.h"
 #include "device_limits.h"
+#include "emulator.h"
 #include "runtime.h"
 
 namespace ringtree_emulator {
@@ -112,6 +112,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       case cudaDevAttrStreamPrioritiesSupported:
       case cudaDevAttrCanUseHostPointerForRegisteredMem:
       case cudaDevAttrCooperativeLaunch:
+      case cudaDevAttrMemoryPoolsSupported:
       case cudaDevAttrHostRegisterSupported: *value = 1; break;
       default: return cudaErrorInvalidValue;
     }
@@ -141,6 +142,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     properties->maxThreadsPerMultiProcessor = all.lanes_per_block * all.blocks_per_multiprocessor;
     properties->canMapHostMemory = properties->concurrentKernels = 1;
     properties->unifiedAddressing = properties->cooperativeLaunch = 1;
+    properties->memoryPoolsSupported = 1;
     properties->pciBusID = device + 1;
     return cudaSuccess;
   });

@@ -19,7 +19,8 @@
 #define __grid_constant__
 #define __launch_bounds__(...)
 #define __forceinline__ inline
-// Empty, not an attribute: the standard library writes __attribute__((__noinline__)), and an empty list is one.
+// Empty, not an attribute: the standard library writes __attribute__((__noinline__)), and an empty list is
+// one.
 #define __noinline__
 
 /// Meaningful in kernels alone.
@@ -35,6 +36,8 @@ namespace ringtree_emulator {
 std::byte* shared_memory();
 
 void block_barrier();
+/// How many lanes of the block came with true, once all have come.
+int block_vote(bool mine);
 /// A barrier; whether any lane of the block voted.
 bool block_vote(bool vote);
 void warp_barrier();
@@ -46,6 +49,9 @@ std::uint64_t global_timer_ns();
 
 inline void __syncthreads() { ringtree_emulator::block_barrier(); }
 inline int __syncthreads_or(int predicate) { return ringtree_emulator::block_vote(predicate != 0) ? 1 : 0; }
+inline int __syncthreads_count(int mine) { return ringtree_emulator::block_vote(mine != 0); }
+inline int __syncthreads_or(int mine) { return ringtree_emulator::block_vote(mine != 0) != 0 ? 1 : 0; }
+inline int __syncthreads_and(int mine) { return ringtree_emulator::block_vote(mine == 0) == 0 ? 1 : 0; }
 inline void __syncwarp(unsigned /*mask*/ = 0xffffffffU) { ringtree_emulator::warp_barrier(); }
 
 /// Lanes are many and cores few: whoever naps lets another one run, for how long does not matter.
@@ -63,7 +69,7 @@ inline long long clock64() { return static_cast<long long>(ringtree_emulator::gl
 
 /// On a GPU the launch fails, and with it the context. Here the process ends, so that a test cannot miss it.
 [[noreturn]] inline void __trap() {
-  std::fprintf(stderr, "ringtree emulator: __trap() in block (%u, %u, %u), thread %u\n", blockIdx.x, blockIdx.y,
-               blockIdx.z, threadIdx.x);
+  std::fprintf(stderr, "ringtree emulator: __trap() in block (%u, %u, %u), thread %u\n", blockIdx.x,
+               blockIdx.y, blockIdx.z, threadIdx.x);
   std::abort();
 }

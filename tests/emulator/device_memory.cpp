@@ -4,10 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <bit>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <string>
 
 #include "allocations.h"
@@ -29,33 +27,11 @@ struct Handle {
 constexpr std::uint64_t kMagic = 0x72696e6774726565;
 static_assert(sizeof(Handle) <= sizeof(cudaIpcMemHandle_t));
 
-cudaError_t allocate(void** memory, std::size_t bytes) {
-  if (memory == nullptr) return cudaErrorInvalidValue;
-  *memory = nullptr;
-  if (bytes == 0) return cudaSuccess;
-  const std::size_t capacity = hardware().memory_bytes, used = allocated_bytes(current_device());
-  if (bytes > capacity || used > capacity - bytes) return cudaErrorMemoryAllocation;
-  const int file = memfd_create("ringtree emulated device memory", MFD_CLOEXEC);
-  struct stat status {};
-  std::byte* base = nullptr;
-  if (file >= 0 && ftruncate(file, static_cast<off_t>(bytes)) == 0 && fstat(file, &status) == 0)
-    base = map_guarded(file, bytes);
-  if (base == nullptr) {
-    if (file >= 0) close(file);
-    return cudaErrorMemoryAllocation;
-  }
-  std::memset(base, kPoison, bytes);
-  const auto lock = lock_allocations();
-  add_allocation({Allocation::device, base, bytes, current_device(), file, status.st_dev, status.st_ino});
-  *memory = base;
-  return cudaSuccess;
-}
-
 cudaError_t open_handle(void** memory, const Handle& handle) {
   const std::string path = "/proc/" + std::to_string(handle.process) + "/fd/" + std::to_string(handle.file);
   const int file = open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (file < 0) return cudaErrorMapBufferObjectFailed;
-  struct stat status {};
+  struct stat status{};
   std::byte* base = nullptr;
   if (fstat(file, &status) == 0 && status.st_dev == handle.filesystem && status.st_ino == handle.inode)
     base = map_guarded(file, handle.bytes);
@@ -68,27 +44,58 @@ cudaError_t open_handle(void** memory, const Handle& handle) {
 }
 
 }  // namespace
+
+cudaError_t allocate(void** memory, std::size_t bytes, Allocation::Kind kind) {
+  if (!is_device(current_device())) return cudaErrorNoDevice;
+  if (memory == nullptr) return cudaErrorInvalidValue;
+  *memory = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  const std::size_t capacity = hardware().memory_bytes, used = allocated_bytes(current_device());
+  if (bytes > capacity || used > capacity - bytes) return cudaErrorMemoryAllocation;
+  const int file = memfd_create("ringtree emulated device memory", MFD_CLOEXEC);
+  struct stat status{};
+  std::byte* base = nullptr;
+  if (file >= 0 && ftruncate(file, static_cast<off_t>(bytes)) == 0 && fstat(file, &status) == 0)
+    base = map_guarded(file, bytes);
+  if (base == nullptr) {
+    if (file >= 0) close(file);
+    return cudaErrorMemoryAllocation;
+  }
+  std::memset(base, kPoison, bytes);
+  const auto lock = lock_allocations();
+  add_allocation({kind, base, bytes, current_device(), file, status.st_dev, status.st_ino});
+  *memory = base;
+  return cudaSuccess;
+}
+
+bool free_allocation(void* base, Allocation::Kind kind) {
+  const auto lock = lock_allocations();
+  const Allocation* const known = allocation_at(base, kind);
+  if (known == nullptr) return false;
+  const Allocation gone = *known;
+  remove_allocation(base);
+  unmap_guarded(gone.base, gone.bytes);
+  close(gone.file);
+  return true;
+}
+
 }  // namespace ringtree_emulator
 
 using namespace ringtree_emulator;
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
-  return unsafe_api(__func__, [&] { return is_device(current_device()) ? allocate(memory, bytes) : cudaErrorNoDevice; });
+  return unsafe_api(__func__, [&] { return allocate(memory, bytes, Allocation::device); });
 }
 
-// Waits for the device, as CUDA's does in practice: who frees beneath a kernel that waits for him hangs there too.
+// Waits for the device, as CUDA's does in practice: who frees beneath a kernel that waits for him hangs there
+// too.
 cudaError_t cudaFree(void* memory) {
   return unsafe_api(__func__, [&] {
     if (memory == nullptr) return cudaSuccess;
     const auto known = find_allocation(memory, 0);
-    if (!known || known->kind != Allocation::device || known->base != memory) return cudaErrorInvalidValue;
+    if (!known || !known->is_own() || known->base != memory) return cudaErrorInvalidValue;
     wait_for_device(known->owner);
-    const auto lock = lock_allocations();
-    if (allocation_at(memory, Allocation::device) == nullptr) return cudaErrorInvalidValue;
-    remove_allocation(memory);
-    unmap_guarded(known->base, known->bytes);
-    close(known->file);
-    return cudaSuccess;
+    return free_allocation(memory, known->kind) ? cudaSuccess : cudaErrorInvalidValue;
   });
 }
 
@@ -102,7 +109,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 
 cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
   return api(__func__, [&] {
-    const auto known = find_allocation(memory);
+    const auto known = find_allocation(memory);  // that of pools has no such handles
     if (handle == nullptr || !known || known->kind != Allocation::device) return cudaErrorInvalidValue;
     const Handle made{kMagic, getpid(), known->file, known->bytes, known->filesystem, known->inode};
     *handle = {};
@@ -145,7 +152,7 @@ cudaError_t cudaIpcCloseMemHandle(void* memory) {
 
 CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address) {
   const auto known = find_allocation(reinterpret_cast<const void*>(static_cast<std::uintptr_t>(address)));
-  if (!known || (known->kind != Allocation::device && known->kind != Allocation::ipc)) return CUDA_ERROR_NOT_FOUND;
+  if (!known || known->is_of_host()) return CUDA_ERROR_NOT_FOUND;
   if (base != nullptr) *base = reinterpret_cast<std::uintptr_t>(known->base);
   if (bytes != nullptr) *bytes = known->bytes;
   return CUDA_SUCCESS;

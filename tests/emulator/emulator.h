@@ -11,13 +11,13 @@ namespace ringtree_emulator {
 
 /// Small, because every lane is a thread. All devices are alike.
 struct Hardware {
-  int devices = 1;                     ///< RINGTREE_EMULATED_DEVICES
-  int multiprocessors = 64;            ///< RINGTREE_EMULATED_MULTIPROCESSORS
-  int blocks_per_multiprocessor = 1;   ///< RINGTREE_EMULATED_OCCUPANCY
-  int lanes_per_block = 8;             ///< RINGTREE_EMULATED_LANES: cudaDevAttrMaxThreadsPerBlock
+  int devices = 1;                    ///< RINGTREE_EMULATED_DEVICES
+  int multiprocessors = 64;           ///< RINGTREE_EMULATED_MULTIPROCESSORS
+  int blocks_per_multiprocessor = 1;  ///< RINGTREE_EMULATED_OCCUPANCY
+  int lanes_per_block = 8;            ///< RINGTREE_EMULATED_LANES: cudaDevAttrMaxThreadsPerBlock
   std::size_t memory_bytes = std::size_t{4} << 30U;  ///< RINGTREE_EMULATED_MEMORY, of each device
-  bool peers = true;                   ///< RINGTREE_EMULATED_PEERS: devices reach each other's memory
-  int major = 9, minor = 0;            ///< compute capability
+  bool peers = true;         ///< RINGTREE_EMULATED_PEERS: devices reach each other's memory
+  int major = 9, minor = 0;  ///< compute capability
 
   int resident_blocks() const { return multiprocessors * blocks_per_multiprocessor; }
 };
@@ -29,10 +29,10 @@ void set_hardware(const Hardware& hardware);
 
 /// Lives, where nothing else is said. Of this process alone.
 struct Statistics {
-  std::uint64_t launches;        ///< of kernels, ever; those of graphs too
-  std::uint64_t graph_launches;  ///< ever
-  std::uint64_t threads;         ///< that run lanes or wait to do so
-  std::size_t allocations, allocated_bytes;            ///< cudaMalloc
+  std::uint64_t launches;                              ///< of kernels, ever; those of graphs too
+  std::uint64_t graph_launches;                        ///< ever
+  std::uint64_t threads;                               ///< that run lanes or wait to do so
+  std::size_t allocations, allocated_bytes;            ///< cudaMalloc, cudaMallocAsync
   std::size_t host_allocations, host_allocated_bytes;  ///< cudaMallocHost, cudaHostAlloc
   std::size_t registrations;                           ///< cudaHostRegister
   std::size_t opened_handles;                          ///< cudaIpcOpenMemHandle, each time it was opened
@@ -44,7 +44,8 @@ struct Statistics {
 
 Statistics statistics();
 
-/// The `skipped`+1st call from now on of `function`, "cudaMalloc" for example, does nothing but return `error`.
+/// The `skipped`+1st call from now on of `function`, "cudaMalloc" for example, does nothing but return
+/// `error`.
 void fail_call(const std::string& function, cudaError_t error, int skipped = 0);
 /// From now on almost every call returns `error`, as after a kernel that crashed. Kernels that run go on.
 void break_device(cudaError_t error);

@@ -1,6 +1,6 @@
 #include "cuda_runtime_api.h"
-#include "graph.h"
 #include "device_limits.h"
+#include "graph.h"
 #include "stream.h"
 
 namespace ringtree_emulator {
@@ -41,8 +41,9 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  return api(__func__,
-             [&] { return events().remove(event) == nullptr ? cudaErrorInvalidResourceHandle : cudaSuccess; });
+  return api(__func__, [&] {
+    return events().remove(event) == nullptr ? cudaErrorInvalidResourceHandle : cudaSuccess;
+  });
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle) {

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -39,8 +40,11 @@ class Place {
 
   Barrier all;
   Barrier turn;  ///< between two blocks in this place
-  /// The newest vote, by its number in the lane that cast it. Two words, because a lane may cast the next vote
-  /// before another has seen this one; none casts the one after it before all have.
+
+  /// Counts in turns: one is added to, one may still be read, one is cleared for the next vote.
+  std::array<std::atomic<int>, 3> votes{};
+  /// The newest vote, by its number in the lane that cast it. Two words, because a lane may cast the next
+  /// vote before another has seen this one; none casts the one after it before all have.
   Word votes[2]{{0}, {0}};
   std::vector<std::unique_ptr<Barrier>> warps;
 
@@ -61,6 +65,7 @@ class Place {
 };
 
 thread_local Place* running = nullptr;
+thread_local std::size_t votes_cast = 0;
 thread_local std::uint32_t votes_of_this_lane = 0;
 
 Place& running_place() {
@@ -78,8 +83,8 @@ uint3 at(std::size_t index, dim3 extent) {
 
 std::size_t volume(dim3 extent) { return std::size_t{extent.x} * extent.y * extent.z; }
 
-/// The blocks that a device has room for, over all streams of this process. First come, first served: a kernel
-/// that waits for one behind it hangs, as it may on a GPU.
+/// The blocks that a device has room for, over all streams of this process. First come, first served: a
+/// kernel that waits for one behind it hangs, as it may on a GPU.
 class Residency {
  public:
   void take(std::size_t blocks, std::size_t capacity) {
@@ -129,6 +134,7 @@ struct FunctionLimits {
 void run_lane(const Launch& launch, Place& place, std::size_t first_block, std::size_t stride,
               std::size_t lane) {
   running = &place;
+  votes_cast = 0;
   votes_of_this_lane = 0;
   threadIdx = at(lane, launch.block);
   blockDim = launch.block;
@@ -167,7 +173,8 @@ cudaError_t check(const Launch& launch) {
   const Hardware all = hardware();
   if (launch.kernel == nullptr) return cudaErrorInvalidDeviceFunction;
   const std::size_t lanes = volume(launch.block), blocks = volume(launch.grid);
-  if (lanes == 0 || lanes > static_cast<std::size_t>(all.lanes_per_block)) return cudaErrorInvalidConfiguration;
+  if (lanes == 0 || lanes > static_cast<std::size_t>(all.lanes_per_block))
+    return cudaErrorInvalidConfiguration;
   if (blocks == 0 || launch.grid.x > kMaxGridX || launch.grid.y > kMaxGridYZ || launch.grid.z > kMaxGridYZ)
     return cudaErrorInvalidConfiguration;
   if (launch.shared_bytes > static_cast<std::size_t>(immortal<FunctionLimits>().of(launch.kernel)))
@@ -239,6 +246,19 @@ bool block_vote(bool vote) {
   if (vote) cast.store(number, std::memory_order_relaxed);  // the barrier orders it
   place.all.arrive_and_wait();
   return cast.load(std::memory_order_relaxed) == number;
+}
+
+int block_vote(bool mine) {
+  Place& place = running_place();
+  const std::size_t vote = votes_cast++;
+  if (mine) place.votes[vote % 3].fetch_add(1, std::memory_order_relaxed);
+  place.all.arrive_and_wait();
+  const int count = place.votes[vote % 3].load(std::memory_order_relaxed);
+  // All have read the vote before this one, and nobody casts the next but one before this lane has come to
+  // the next.
+  if (threadIdx.x + threadIdx.y + threadIdx.z == 0)
+    place.votes[(vote + 2) % 3].store(0, std::memory_order_relaxed);
+  return count;
 }
 
 void warp_barrier() {

@@ -89,7 +89,8 @@ __global__ void share(std::uint32_t* found) {
   __syncthreads();
   shared[threadIdx.x] = static_cast<std::byte>(threadIdx.x + blockIdx.x);
   __syncthreads();
-  if (shared[blockDim.x - 1 - threadIdx.x] != static_cast<std::byte>(blockDim.x - 1 - threadIdx.x + blockIdx.x))
+  if (shared[blockDim.x - 1 - threadIdx.x] !=
+      static_cast<std::byte>(blockDim.x - 1 - threadIdx.x + blockIdx.x))
     __trap();
 }
 
@@ -222,6 +223,25 @@ TEST_F(ExecutionTest, AWarpHasABarrierOfItsOwn) {
   ASSERT_CUDA(cudaDeviceSynchronize());
   EXPECT_EQ(sums[0], 32);
   EXPECT_EQ(sums[1], 8);
+}
+
+__global__ void vote(int* wrong) {
+  const auto lanes = static_cast<int>(blockDim.x);
+  for (int round = 0; round < 50; ++round) {
+    const bool mine = static_cast<int>(threadIdx.x) < round % (lanes + 1);
+    const int expected = round % (lanes + 1);
+    if (__syncthreads_count(mine) != expected) *wrong = 1;
+    if (__syncthreads_or(mine) != (expected > 0)) *wrong = 2;
+    if (__syncthreads_and(mine) != (expected == lanes)) *wrong = 3;
+  }
+}
+
+TEST_F(ExecutionTest, LanesVote) {
+  const Array<int> wrong(1);
+  wrong[0] = 0;
+  ASSERT_CUDA(launched(vote, 4, 4, nullptr, wrong.get()));
+  ASSERT_CUDA(cudaDeviceSynchronize());
+  EXPECT_EQ(wrong[0], 0);
 }
 
 __global__ void fence_and_publish(int* data, int* flag) {

@@ -1,10 +1,9 @@
-#include "graph.h"
-
 #include <algorithm>
 #include <atomic>
 #include <utility>
 
 #include "cuda_runtime_api.h"
+#include "graph.h"
 
 struct CUgraph_st {
   ringtree_emulator::Nodes nodes;
@@ -47,7 +46,8 @@ class Run : public std::enable_shared_from_this<Run> {
   void go_on(std::vector<std::size_t> ready) {
     while (!ready.empty()) {
       for (std::size_t i = 1; i < ready.size(); ++i)
-        pool().start(1, [self = shared_from_this(), node = ready[i]](std::size_t) { self->go_on({node}); }, [] {});
+        pool().start(
+            1, [self = shared_from_this(), node = ready[i]](std::size_t) { self->go_on({node}); }, [] {});
       const std::size_t node = ready.front();
       nodes_[node].work();
       ready = after(node);
@@ -75,7 +75,8 @@ class Run : public std::enable_shared_from_this<Run> {
 
 void run(const Nodes& nodes) {
   if (nodes.empty()) return;
-  const auto running = std::make_shared<Run>(nodes);  // shared, because its last thread is still in it at the end
+  const auto running =
+      std::make_shared<Run>(nodes);  // shared, because its last thread is still in it at the end
   (*running)();
 }
 
@@ -93,7 +94,8 @@ cudaGraph_t make_graph(Nodes nodes) {
 
 using namespace ringtree_emulator;
 
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t handle, unsigned long long /*flags*/) {
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t handle,
+                                 unsigned long long /*flags*/) {
   return api(__func__, [&] {
     const std::shared_ptr<CUgraph_st> graph = graphs().find(handle);
     if (graph == nullptr || executable == nullptr) return cudaErrorInvalidValue;
@@ -125,6 +127,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 
 // A launch that is under way goes on, as in CUDA.
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  return api(__func__,
-             [&] { return executables().remove(executable) == nullptr ? cudaErrorInvalidValue : cudaSuccess; });
+  return api(__func__, [&] {
+    return executables().remove(executable) == nullptr ? cudaErrorInvalidValue : cudaSuccess;
+  });
 }

@@ -49,8 +49,7 @@ TEST_F(GraphsTest, CopiesFillsAndHostFunctionsAreCapturedToo) {
     ASSERT_CUDA(cudaMemsetAsync(values.get(), 0, 2 * sizeof(int), stream));
     ASSERT_CUDA(launched(add, 1, 1, stream, values.get(), 4));
     ASSERT_CUDA(cudaMemcpyAsync(pinned, values.get(), sizeof(int), cudaMemcpyDeviceToHost, stream));
-    ASSERT_CUDA(cudaLaunchHostFunc(
-        stream, [](void* data) { ++*static_cast<int*>(data); }, &calls));
+    ASSERT_CUDA(cudaLaunchHostFunc(stream, [](void* data) { ++*static_cast<int*>(data); }, &calls));
   });
   for (int i = 1; i <= 3; ++i) {
     *pinned = 0;
@@ -91,6 +90,30 @@ TEST_F(GraphsTest, ACaptureForksAndJoinsByEventsAndItsBranchesRunAtTheSameTime) 
   ASSERT_CUDA(launched(add, 1, 1, branch, sum.get(), 1));
   ASSERT_CUDA(cudaStreamSynchronize(branch));
   EXPECT_EQ(sum[0], 41) << "the branch is an ordinary stream again";
+}
+
+TEST_F(GraphsTest, MemoryOfACaptureLivesAsLongAsItsGraph) {
+  const Array<int> sum(1);
+  const Stream stream;
+  const std::size_t before = statistics().allocations;
+  const cudaGraphExec_t executable = captured(stream, [&] {
+    int* memory = nullptr;
+    ASSERT_CUDA(cudaMallocAsync(&memory, sizeof(int), stream));
+    ASSERT_CUDA(cudaMemsetAsync(memory, 0, sizeof(int), stream));
+    ASSERT_CUDA(launched(add, 1, 1, stream, memory, 6));
+    ASSERT_CUDA(cudaMemcpyAsync(sum.get(), memory, sizeof(int), cudaMemcpyDefault, stream));
+    EXPECT_EQ(cudaFreeAsync(sum.get(), stream), cudaErrorInvalidValue) << "not of this graph";
+    ASSERT_CUDA(cudaFreeAsync(memory, stream));
+  });
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_CUDA(cudaGraphLaunch(executable, stream));
+    ASSERT_CUDA(cudaStreamSynchronize(stream));
+    EXPECT_EQ(sum[0], 6);
+  }
+  EXPECT_EQ(statistics().allocations, before + 1);
+  EXPECT_CUDA(cudaGraphExecDestroy(executable));
+  EXPECT_EQ(statistics().allocations, before);
+  cudaGetLastError();
 }
 
 TEST_F(GraphsTest, ABranchThatIsNotJoinedIsAnError) {
@@ -173,7 +196,9 @@ TEST_F(GraphsTest, OtherMisusesOfACaptureAreErrors) {
   EXPECT_EQ(cudaStreamWaitEvent(outsider, event), cudaErrorCapturedEvent);
 
   ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  std::thread([&] { EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureWrongThread); }).join();
+  std::thread([&] {
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureWrongThread);
+  }).join();
   ASSERT_CUDA(cudaEventRecord(event, stream));
   ASSERT_CUDA(cudaStreamWaitEvent(outsider, event));
   EXPECT_EQ(cudaStreamEndCapture(outsider, &graph), cudaErrorStreamCaptureUnmatched);

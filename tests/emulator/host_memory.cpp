@@ -28,10 +28,6 @@ cudaError_t allocate_host(void** memory, std::size_t bytes) {
   return cudaSuccess;
 }
 
-bool is_of_host(const Allocation& allocation) {
-  return allocation.kind == Allocation::host || allocation.kind == Allocation::registered;
-}
-
 }  // namespace
 }  // namespace ringtree_emulator
 
@@ -43,8 +39,9 @@ cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
 
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned flags) {
   constexpr unsigned kKnown = cudaHostAllocPortable | cudaHostAllocMapped | cudaHostAllocWriteCombined;
-  return unsafe_api(
-      __func__, [&] { return (flags & ~kKnown) != 0 ? cudaErrorInvalidValue : allocate_host(memory, bytes); });
+  return unsafe_api(__func__, [&] {
+    return (flags & ~kKnown) != 0 ? cudaErrorInvalidValue : allocate_host(memory, bytes);
+  });
 }
 
 cudaError_t cudaFreeHost(void* memory) {
@@ -64,7 +61,7 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned flags) {
   return api(__func__, [&] {
     const auto known = find_allocation(host);
-    if (device == nullptr || flags != 0 || !known || !is_of_host(*known)) return cudaErrorInvalidValue;
+    if (device == nullptr || flags != 0 || !known || !known->is_of_host()) return cudaErrorInvalidValue;
     *device = host;
     return cudaSuccess;
   });
@@ -76,7 +73,8 @@ cudaError_t cudaHostRegister(void* memory, std::size_t bytes, unsigned flags) {
   return unsafe_api(__func__, [&] {
     if (memory == nullptr || bytes == 0 || (flags & ~kKnown) != 0) return cudaErrorInvalidValue;
     auto* const base = static_cast<std::byte*>(memory);
-    if (find_allocation(base) || find_allocation(base + bytes - 1)) return cudaErrorHostMemoryAlreadyRegistered;
+    if (find_allocation(base) || find_allocation(base + bytes - 1))
+      return cudaErrorHostMemoryAlreadyRegistered;
     const auto lock = lock_allocations();
     add_allocation({Allocation::registered, base, bytes, current_device()});
     return cudaSuccess;
@@ -100,7 +98,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
     void* const address = const_cast<void*>(memory);
     if (!known)
       attributes->hostPointer = address;
-    else if (is_of_host(*known))
+    else if (known->is_of_host())
       *attributes = {cudaMemoryTypeHost, known->owner, address, address};
     else
       *attributes = {cudaMemoryTypeDevice, known->owner, address, nullptr};

@@ -103,10 +103,10 @@ TEST_F(IpcTest, AHandleOfWhatHasGoneIsAnError) {
   EXPECT_EQ(exit_status(start({"--stranger", to_text(handle)})), 0);
 }
 
-#define REQUIRE(condition)                                                    \
-  if (!(condition)) {                                                         \
+#define REQUIRE(condition)                                             \
+  if (!(condition)) {                                                  \
     std::fprintf(stderr, "peer: line %d: %s\n", __LINE__, #condition); \
-    return 1;                                                                 \
+    return 1;                                                          \
   }
 
 int run_peer(const cudaIpcMemHandle_t& handle) {

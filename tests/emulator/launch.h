@@ -55,7 +55,8 @@ cudaError_t launch_with(const char* call, void (*kernel)(A...), dim3 grid, dim3 
 template <class... A>
 cudaError_t cudaLaunchKernel(void (*kernel)(A...), dim3 grid, dim3 block, void** arguments,
                              std::size_t shared_bytes = 0, cudaStream_t stream = nullptr) {
-  return ringtree_emulator::launch_with(__func__, kernel, grid, block, arguments, shared_bytes, false, stream);
+  return ringtree_emulator::launch_with(__func__, kernel, grid, block, arguments, shared_bytes, false,
+                                        stream);
 }
 
 template <class... A>

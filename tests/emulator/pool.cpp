@@ -38,7 +38,8 @@ void Pool::start(std::size_t count, std::function<void(std::size_t)> job, std::f
   for (std::size_t index = 0; index < count; ++index) {
     workers[index]->crowd = crowd;
     workers[index]->index = index;
-    workers[index]->orders.fetch_add(1, std::memory_order_release);  // pairs with: the acquire load in serve()
+    workers[index]->orders.fetch_add(1,
+                                     std::memory_order_release);  // pairs with: the acquire load in serve()
     wake_all(workers[index]->orders);
   }
 }

@@ -1,4 +1,5 @@
-// What every function of the emulated runtime goes through: injected failures, the last error, forked children.
+// What every function of the emulated runtime goes through: injected failures, the last error, forked
+// children.
 #pragma once
 
 #include <memory>

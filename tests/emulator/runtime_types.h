@@ -156,6 +156,7 @@ enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
   cudaDevAttrHostRegisterSupported = 99,
   cudaDevAttrMaxBlocksPerMultiprocessor = 106,
+  cudaDevAttrMemoryPoolsSupported = 115,
   cudaDevAttrIpcEventSupport = 125,
 };
 
@@ -172,5 +173,6 @@ struct cudaDeviceProp {
   int warpSize, maxThreadsPerBlock, maxThreadsDim[3], maxGridSize[3];
   int major, minor, multiProcessorCount, maxThreadsPerMultiProcessor, maxBlocksPerMultiProcessor;
   int integrated, canMapHostMemory, concurrentKernels, unifiedAddressing, cooperativeLaunch;
+  int memoryPoolsSupported;
   int pciBusID, pciDeviceID, pciDomainID, l2CacheSize;
 };

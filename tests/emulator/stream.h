@@ -28,7 +28,8 @@ struct Captured {
 /// Enqueues `work`, or records it if the stream is being captured.
 cudaError_t submit(CUstream_st& stream, Work work);
 
-/// Null if there is no such stream. 0, cudaStreamLegacy and cudaStreamPerThread are streams of the current device.
+/// Null if there is no such stream. 0, cudaStreamLegacy and cudaStreamPerThread are streams of the current
+/// device.
 std::shared_ptr<CUstream_st> find_stream(cudaStream_t handle);
 bool is_legacy(cudaStream_t handle);
 

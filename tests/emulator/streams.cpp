@@ -3,8 +3,8 @@
 #include <thread>
 
 #include "cuda_runtime_api.h"
-#include "graph.h"
 #include "device_limits.h"
+#include "graph.h"
 #include "stream.h"
 
 void CUstream_st::start() {
@@ -183,7 +183,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
 
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
   return unsafe_api(__func__, [&] {
-    return look_at(handle, [](CUstream_st& stream) { return stream.is_idle() ? cudaSuccess : cudaErrorNotReady; });
+    return look_at(handle,
+                   [](CUstream_st& stream) { return stream.is_idle() ? cudaSuccess : cudaErrorNotReady; });
   });
 }
 

@@ -110,12 +110,36 @@ TEST_F(StreamsTest, WorkOfADestroyedStreamIsStillDone) {
     const Stream stream;
     ASSERT_CUDA(launched(wait_until_open, 1, 1, stream, &gate));
     ASSERT_CUDA(launched(add, 1, 1, stream, sum.get(), 5));
-    ASSERT_CUDA(cudaLaunchHostFunc(
-        stream, [](void* data) { *static_cast<std::atomic<bool>*>(data) = true; }, &over));
+    ASSERT_CUDA(
+        cudaLaunchHostFunc(stream, [](void* data) { *static_cast<std::atomic<bool>*>(data) = true; }, &over));
   }
   gate = 1;
   while (!over) std::this_thread::yield();
   EXPECT_EQ(sum[0], 5);
+}
+
+TEST_F(StreamsTest, MemoryOfAStreamIsFreedInItsOrder) {
+  const Array<int> sum(1);
+  sum[0] = 0;
+  const Stream stream;
+  std::atomic<int> gate = 0;
+  int* memory = nullptr;
+  const std::size_t before = statistics().allocations;
+  ASSERT_CUDA(cudaMallocAsync(&memory, sizeof(int), stream));
+  ASSERT_CUDA(launched(wait_until_open, 1, 1, stream, &gate));
+  ASSERT_CUDA(cudaMemsetAsync(memory, 0, sizeof(int), stream));
+  ASSERT_CUDA(launched(add, 1, 1, stream, memory, 6));
+  ASSERT_CUDA(cudaMemcpyAsync(sum.get(), memory, sizeof(int), cudaMemcpyDefault, stream));
+  ASSERT_CUDA(cudaFreeAsync(memory, stream));
+  EXPECT_EQ(statistics().allocations, before + 1);
+  cudaIpcMemHandle_t handle{};
+  EXPECT_EQ(cudaIpcGetMemHandle(&handle, memory), cudaErrorInvalidValue) << "as in CUDA";
+  gate = 1;
+  ASSERT_CUDA(cudaStreamSynchronize(stream));
+  EXPECT_EQ(sum[0], 6);
+  EXPECT_EQ(statistics().allocations, before);
+  EXPECT_EQ(cudaFreeAsync(memory, stream), cudaErrorInvalidValue);
+  cudaGetLastError();
 }
 
 TEST_F(StreamsTest, AFunctionOfTheHostRunsInOrderAndMayNotCallCuda) {

@@ -57,7 +57,7 @@ TEST(DeviceAllReduce, SumsOnEveryRankInPlaceAndNot) {
       const Buffers in(world, bytes), out(world, bytes);
       for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, count));
       out.poison();
-      DeviceTask task{algorithm};
+      GpuTask task{algorithm};
       task.in_bytes = task.out_bytes = bytes;
       task.dtype = DType::int32;
       const Buffers& result = in_place ? in : out;
@@ -72,7 +72,7 @@ TEST(DeviceReduce, SumsAtTheRoot) {
     const std::size_t bytes = count * kWidth;
     const Buffers in(world, bytes), out(world, bytes);
     for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, count));
-    DeviceTask task{algorithm};
+    GpuTask task{algorithm};
     task.in_bytes = task.out_bytes = bytes;
     task.dtype = DType::int32;
     task.root = world - 1;
@@ -86,7 +86,7 @@ TEST(DeviceReduceScatter, GivesEachRankItsShareOfTheSum) {
     const std::size_t all = count * static_cast<std::size_t>(world);
     const Buffers in(world, all * kWidth), out(world, count * kWidth);
     for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, all));
-    DeviceTask task{algorithm};
+    GpuTask task{algorithm};
     task.in_bytes = all * kWidth;
     task.out_bytes = task.share = count * kWidth;
     task.dtype = DType::int32;
@@ -101,7 +101,7 @@ TEST(DeviceBroadcast, GivesEveryRankTheRootsValues) {
   for_each(Collective::broadcast, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
     const Buffers data(world, count * kWidth);
     for (int rank = 0; rank < world; ++rank) data.put(rank, values_of(rank, count));
-    DeviceTask task{algorithm};
+    GpuTask task{algorithm};
     task.out_bytes = count * kWidth;
     task.root = 1;
     run(fabric, task, data, data);
@@ -120,7 +120,7 @@ TEST(DeviceAllGather, GivesEveryRankEverySharesValues) {
       expected.insert(expected.end(), own.begin(), own.end());
     }
     out.poison();
-    DeviceTask task{algorithm};
+    GpuTask task{algorithm};
     task.in_bytes = task.share = count * kWidth;
     task.out_bytes = all * kWidth;
     run(fabric, task, in, out);
@@ -134,7 +134,7 @@ TEST(DeviceAllToAll, GivesEachRankItsShareOfEveryRank) {
     const Buffers in(world, all * kWidth), out(world, all * kWidth);
     for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, all));
     out.poison();
-    DeviceTask task{algorithm};
+    GpuTask task{algorithm};
     task.in_bytes = task.out_bytes = all * kWidth;
     task.share = count * kWidth;
     run(fabric, task, in, out);
@@ -154,7 +154,7 @@ TEST(DeviceGatherAndScatter, MoveSharesToAndFromTheRoot) {
     const std::size_t all = count * static_cast<std::size_t>(world);
     const Buffers in(world, count * kWidth), out(world, all * kWidth);
     for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, count));
-    DeviceTask task{algorithm};
+    GpuTask task{algorithm};
     task.in_bytes = task.share = count * kWidth;
     task.out_bytes = all * kWidth;
     task.root = world - 1;
@@ -167,7 +167,7 @@ TEST(DeviceGatherAndScatter, MoveSharesToAndFromTheRoot) {
     const std::size_t all = count * static_cast<std::size_t>(world);
     const Buffers in(world, all * kWidth), out(world, count * kWidth);
     in.put(0, values_of(0, all));
-    DeviceTask task{algorithm};
+    GpuTask task{algorithm};
     task.in_bytes = all * kWidth;
     task.out_bytes = task.share = count * kWidth;
     run(fabric, task, in, out);
@@ -188,7 +188,7 @@ TEST(DeviceCollectives, TakeUnequalShares) {
       const Buffers in(kWorld, all), out(kWorld, all);
       for (int rank = 0; rank < kWorld; ++rank) in.put(rank, values_of(rank, all / kWidth));
       out.poison();
-      DeviceTask task{algorithm};
+      GpuTask task{algorithm};
       (collective == Collective::all_gather ? task.out_offsets : task.in_offsets) = offsets;
       task.in_bytes = task.out_bytes = all;
       task.dtype = DType::int32;
@@ -216,7 +216,7 @@ TEST(DeviceCollectives, TakeBuffersThatAreNotAlignedToPacks) {
         SCOPED_TRACE(catalogue()[algorithm].name);
         const Buffers in(kWorld, kCount * kWidth, in_offset), out(kWorld, kCount * kWidth, out_offset);
         for (int rank = 0; rank < kWorld; ++rank) in.put(rank, values_of(rank, kCount));
-        DeviceTask task{algorithm};
+        GpuTask task{algorithm};
         task.in_bytes = task.out_bytes = kCount * kWidth;
         task.dtype = DType::int32;
         run(*fabric, task, in, out);
@@ -230,7 +230,7 @@ TEST(DeviceBarrier, EndsOnEveryRank) {
     const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 1));
     const Buffers none(world, 0);
     for (const std::uint8_t algorithm : algorithms_on_device(Collective::barrier))
-      for (int again = 0; again < 20; ++again) run(*fabric, DeviceTask{algorithm}, none, none);
+      for (int again = 0; again < 20; ++again) run(*fabric, GpuTask{algorithm}, none, none);
   }
 }
 

@@ -47,24 +47,24 @@ class Buffers {
 };
 
 /// Runs one call of all ranks of `fabric` and waits for its end.
-inline void run(Fabric& fabric, DeviceTask task, const Buffers& in, const Buffers& out) {
+inline void run(Fabric& fabric, GpuTask task, const Buffers& in, const Buffers& out) {
   static std::uint64_t sequence = 0;
   task.sequence = ++sequence;
   task.digest = task.sequence * 7919;
   task.timeout_seconds = 60;
-  std::vector<DeviceBuffers> buffers;
+  std::vector<GpuBuffers> buffers;
   for (int rank = 0; rank < fabric.world(); ++rank) buffers.push_back({in.at(rank), out.at(rank)});
   fabric.launch(task, buffers, nullptr);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-  ASSERT_EQ(fabric.fault().raised, DeviceFault::none) << "peer " << fabric.fault().peer;
-  ASSERT_EQ(fabric.fault().finished, task.sequence);
+  ASSERT_EQ(fabric.fault().kind, GpuFault::none) << "peer " << fabric.fault().peer;
+  ASSERT_EQ(fabric.finished(), task.sequence);
 }
 
 /// The algorithms that have kernels, as indices in the catalogue.
 inline std::vector<std::uint8_t> algorithms_on_device(Collective collective) {
   std::vector<std::uint8_t> found;
   for (std::size_t i = 0; i < catalogue().size(); ++i)
-    if (catalogue()[i].collective == collective && kernels()[i] != nullptr)
+    if (catalogue()[i].collective == collective && kernels()[i].kernel != nullptr)
       found.push_back(static_cast<std::uint8_t>(i));
   return found;
 }

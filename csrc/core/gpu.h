@@ -1,0 +1,111 @@
+// The CUDA fabric as the rest sees it. It lies in a library of its own, which is loaded when the first array
+// on a GPU comes along: machines without one need none of CUDA's files.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/op.h"
+
+namespace ringtree {
+
+/// One collective in the words of all its ranks. Sizes are in bytes.
+struct GpuTask {
+  std::uint8_t algorithm = 0;  ///< index in the catalogue
+  int fallback = -1;  ///< runs if that cannot, because some rank's buffer is out of reach; -1: there is none
+  std::uint64_t digest = 0, sequence = 0;
+  double timeout_seconds = 0;
+  std::size_t in_bytes = 0, out_bytes = 0;
+  std::size_t share = 0;                                 ///< of each rank, where all are equal
+  std::vector<std::size_t> in_offsets{}, out_offsets{};  ///< of the shares, world + 1, where they are not
+  int root = 0;
+  DType dtype = DType::uint8;
+  ReduceOp op = ReduceOp::sum;
+  double factor = 1;  ///< of premul_sum: what this rank's contribution is multiplied with
+};
+
+struct GpuBuffers {
+  const void* in;
+  void* out;
+};
+
+/// A CUDA stream, as Python libraries pass it around.
+using GpuStream = std::uintptr_t;
+
+/// Of the newest call that went wrong on the device.
+struct GpuFault {
+  enum Kind { none, timeout, mismatch };
+
+  Kind kind;
+  int peer;  ///< whom the rank was waiting for, or with whom it disagrees
+  std::uint64_t sequence;
+};
+
+/// One rank's end of the fabric of a communicator.
+class Gpu {
+ public:
+  virtual ~Gpu() = default;
+
+  virtual int device() const = 0;
+  /// What one peer's share of a slot holds: see Priced.
+  virtual std::size_t piece_bytes() const = 0;
+  /// Bytes of the GPU's memory that it keeps.
+  virtual std::size_t bytes() const = 0;
+
+  /// Enqueues a call, behind all earlier ones whatever their stream was. Nothing waits. Throws TransportError.
+  virtual void launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream) = 0;
+
+  virtual GpuFault fault() const = 0;
+  /// The sequence number of the newest call that is over.
+  virtual std::uint64_t finished() const = 0;
+  /// Ends the waits of all kernels that are under way, and of all later ones.
+  virtual void give_up() = 0;
+};
+
+/// Several ranks that exist on one GPU only, launched together: to try and to measure kernels.
+class VirtualRanks {
+ public:
+  virtual ~VirtualRanks() = default;
+
+  virtual int world() const = 0;
+  virtual std::size_t piece_bytes() const = 0;
+  /// Enqueues one call of all ranks; `buffers` has an entry a rank.
+  virtual void launch(const GpuTask& task, const std::vector<GpuBuffers>& buffers, GpuStream stream) = 0;
+  virtual GpuFault fault() const = 0;
+};
+
+/// What the library offers. All of it concerns the calling thread's device, and throws TransportError.
+class GpuLibrary {
+ public:
+  using Exchange = std::function<std::vector<std::string>(const std::string&)>;
+
+  virtual ~GpuLibrary() = default;
+
+  virtual int devices() const = 0;
+  /// "NVIDIA H100 80GB HBM3, CUDA 13.0, driver 13.0".
+  virtual std::string describe(int device) const = 0;
+  virtual int current_device() const = 0;
+  virtual void use_device(int device) const = 0;
+
+  /// Collective: exchanges twice, and fails on all ranks if it fails on one.
+  virtual std::unique_ptr<Gpu> open(int rank, int world, const Exchange& exchange) = 0;
+  virtual std::unique_ptr<VirtualRanks> open_virtual(int world) = 0;
+
+  /// Memory that peers can map.
+  virtual std::shared_ptr<std::byte> allocate(std::size_t bytes) = 0;
+  /// Between host and device, either way; waits for what the stream holds, and until it is done.
+  virtual void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) = 0;
+};
+
+/// Loads the library, once. Throws TransportError, which says why there is none.
+GpuLibrary& gpu_library();
+
+/// What the library exports under the name "ringtree_gpu_library".
+using GpuLibraryEntry = GpuLibrary* (*)();
+
+}  // namespace ringtree

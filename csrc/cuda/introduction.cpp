@@ -1,0 +1,54 @@
+#include "cuda/introduction.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+
+#include "cuda/runtime.h"
+
+namespace ringtree {
+namespace {
+
+constexpr int kLanes = 512;
+
+/// Blocks that one call takes where each rank has a GPU to itself: the rest is for the program.
+constexpr int kChannelsAlone = 24;
+
+}  // namespace
+
+std::uint64_t this_process() {
+  static const std::uint64_t number = (std::uint64_t{std::random_device{}()} << 32U) ^ std::random_device{}();
+  return number ^ static_cast<std::uint64_t>(getpid());
+}
+
+Introduction introduce() {
+  const int device = current_device();
+  if (attribute_of(device, cudaDevAttrCooperativeLaunch) == 0)
+    throw TransportError("GPU " + std::to_string(device) +
+                         " has no cooperative launch, which ringtree's kernels need");
+  Introduction own{};
+  const std::string bus = bus_of(device);
+  std::copy_n(bus.begin(), std::min(bus.size(), own.bus.size() - 1), own.bus.begin());
+  own.multiprocessors = attribute_of(device, cudaDevAttrMultiProcessorCount);
+  own.lanes = std::min(kLanes, attribute_of(device, cudaDevAttrMaxThreadsPerBlock));
+  return own;
+}
+
+FabricShape shape_for(const std::vector<Introduction>& all) {
+  const int world = static_cast<int>(all.size());
+  if (world > kMaxDeviceRanks)
+    throw InvalidArgument("the CUDA fabric connects up to " + std::to_string(kMaxDeviceRanks) +
+                          " ranks, not " + std::to_string(world));
+  int channels = kMaxChannels, lanes = kLanes;
+  for (const Introduction& one : all) {
+    const auto sharers = std::count_if(all.begin(), all.end(),
+                                       [&](const Introduction& other) { return other.bus == one.bus; });
+    const int most = sharers == 1 ? kChannelsAlone : kMaxChannels;
+    channels = std::min(channels, std::clamp(one.multiprocessors / static_cast<int>(sharers), 1, most));
+    lanes = std::min(lanes, one.lanes);
+  }
+  return {DeviceLayout::of(world, channels), lanes};
+}
+
+}  // namespace ringtree

@@ -1,0 +1,189 @@
+// What the library exports: GpuLibrary over the fabric.
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "core/gpu.h"
+#include "cuda/fabric.h"
+#include "cuda/reduction.h"
+#include "cuda/runtime.h"
+
+namespace ringtree {
+namespace {
+
+cudaStream_t native(GpuStream stream) { return reinterpret_cast<cudaStream_t>(stream); }
+
+bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+/// Calls of a communicator run in the order in which they are made, whatever their streams: each leaves an event
+/// behind it. Not only once there is a second stream: the first one might be gone by then, and to wait for the
+/// device instead would be to wait for ranks that share it and wait for this one.
+///
+/// While a graph is captured its own order holds: how calls on two streams of one capture follow one another
+/// is up to the program.
+class StreamOrder {
+ public:
+  StreamOrder() = default;
+  StreamOrder(const StreamOrder&) = delete;
+  StreamOrder& operator=(const StreamOrder&) = delete;
+  ~StreamOrder() {
+    if (behind_last_ != nullptr) cudaEventDestroy(behind_last_);
+  }
+
+  /// Before a launch on `stream`.
+  void enter(cudaStream_t stream) {
+    if (behind_last_ == nullptr)
+      check_cuda(cudaEventCreateWithFlags(&behind_last_, cudaEventDisableTiming), "cudaEventCreate");
+    else if (last_ != stream)
+      check_cuda(cudaStreamWaitEvent(stream, behind_last_, 0), "cudaStreamWaitEvent");
+  }
+
+  /// After it.
+  void leave(cudaStream_t stream) {
+    last_ = stream;
+    check_cuda(cudaEventRecord(behind_last_, stream), "cudaEventRecord");
+  }
+
+ private:
+  cudaStream_t last_ = nullptr;
+  cudaEvent_t behind_last_ = nullptr;
+};
+
+class OneRank final : public Gpu {
+ public:
+  OneRank(int rank, int world, const GpuLibrary::Exchange& exchange)
+      : fabric_(Fabric::of_rank(rank, world, exchange)) {}
+
+  int device() const override { return fabric_->device(); }
+  std::size_t piece_bytes() const override {
+    return fabric_->shape().layout.window.slot_bytes / static_cast<std::size_t>(fabric_->world());
+  }
+  std::size_t bytes() const override { return fabric_->bytes(); }
+  GpuFault fault() const override { return fabric_->fault(); }
+  std::uint64_t finished() const override { return fabric_->finished(); }
+  void give_up() override { fabric_->give_up(); }
+
+  void launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream_number) override {
+    const OnDevice here(fabric_->device());
+    const cudaStream_t stream = native(stream_number);
+    const bool captures = is_capturing(stream);
+    if (!captures) order_.enter(stream);
+    if (task.op == ReduceOp::premul_sum)
+      launch_scaled(task, buffers, stream);
+    else
+      launch_plain(task, buffers, stream);
+    if (!captures) order_.leave(stream);
+  }
+
+ private:
+  /// In a world of one every collective is a copy, and then a barrier, which says that it is over.
+  void launch_plain(const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {
+    if (fabric_->world() > 1) return fabric_->launch(task, {&buffers, 1}, stream);
+    if (buffers.in != buffers.out && task.out_bytes != 0)
+      check_cuda(cudaMemcpyAsync(buffers.out, buffers.in, task.out_bytes, cudaMemcpyDeviceToDevice, stream),
+                 "a copy");
+    GpuTask over;
+    over.algorithm = static_cast<std::uint8_t>(
+        std::find_if(kernels().begin(), kernels().end(),
+                     [](const NamedKernel& each) { return each.name == std::string("barrier_one_shot"); }) -
+        kernels().begin());
+    over.digest = task.digest;
+    over.sequence = task.sequence;
+    over.timeout_seconds = task.timeout_seconds;
+    fabric_->launch(over, {&buffers, 1}, stream);
+  }
+
+  /// A sum of what is scaled first: in place of the result if that has the room, else in memory of the stream.
+  void launch_scaled(const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {
+    void* scaled = buffers.out;
+    const bool borrows = task.out_bytes < task.in_bytes || buffers.out == nullptr;
+    if (borrows) check_cuda(cudaMallocAsync(&scaled, task.in_bytes, stream), "memory for a premul_sum");
+    scale(task, scaled, buffers.in, stream);
+    launch_plain(task, {scaled, buffers.out}, stream);
+    if (borrows) check_cuda(cudaFreeAsync(scaled, stream), "memory of a premul_sum");
+  }
+
+  static void scale(const GpuTask& task, void* to, const void* from, cudaStream_t stream) {
+    DType dtype = task.dtype;
+    std::size_t count = task.in_bytes / size_of(dtype);
+    double factor = task.factor;
+    constexpr unsigned kMostBlocks = 1024, kLanes = 256;
+    int device_lanes = attribute_of(current_device(), cudaDevAttrMaxThreadsPerBlock);
+    const unsigned lanes = std::min(kLanes, static_cast<unsigned>(device_lanes));
+    const auto blocks = static_cast<unsigned>(std::clamp<std::size_t>(count / lanes, 1, kMostBlocks));
+    void* arguments[] = {&dtype, &to, &from, &count, &factor};
+    check_cuda(cudaLaunchKernel(&scale_kernel, dim3(blocks), dim3(lanes), arguments, 0, stream),
+               "the launch of scale");
+  }
+
+  std::unique_ptr<Fabric> fabric_;
+  StreamOrder order_;
+};
+
+class AllRanks final : public VirtualRanks {
+ public:
+  explicit AllRanks(int world) : fabric_(Fabric::of_virtual_ranks(world)) {}
+
+  int world() const override { return fabric_->world(); }
+  std::size_t piece_bytes() const override {
+    return fabric_->shape().layout.window.slot_bytes / static_cast<std::size_t>(fabric_->world());
+  }
+  void launch(const GpuTask& task, const std::vector<GpuBuffers>& buffers, GpuStream stream) override {
+    fabric_->launch(task, buffers, native(stream));
+  }
+  GpuFault fault() const override { return fabric_->fault(); }
+
+ private:
+  std::unique_ptr<Fabric> fabric_;
+};
+
+std::string version(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
+
+class Library final : public GpuLibrary {
+ public:
+  int devices() const override {
+    int count = 0;
+    check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+    return count;
+  }
+
+  std::string describe(int device) const override {
+    cudaDeviceProp properties{};
+    int runtime = 0, driver = 0;
+    check_cuda(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+    check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+    check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+    return std::string(properties.name) + ", CUDA " + version(runtime) + ", driver for CUDA " + version(driver);
+  }
+
+  int current_device() const override { return ringtree::current_device(); }
+  void use_device(int device) const override { check_cuda(cudaSetDevice(device), "cudaSetDevice"); }
+
+  std::unique_ptr<Gpu> open(int rank, int world, const Exchange& exchange) override {
+    return std::make_unique<OneRank>(rank, world, exchange);
+  }
+  std::unique_ptr<VirtualRanks> open_virtual(int world) override { return std::make_unique<AllRanks>(world); }
+
+  std::shared_ptr<std::byte> allocate(std::size_t bytes) override {
+    return {allocate_on_device(bytes, "an array").release(), FreesDeviceMemory{}};
+  }
+
+  void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) override {
+    check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native(stream)), "a copy");
+    check_cuda(cudaStreamSynchronize(native(stream)), "a copy");
+  }
+};
+
+}  // namespace
+}  // namespace ringtree
+
+extern "C" __attribute__((visibility("default"))) ringtree::GpuLibrary* ringtree_gpu_library() {
+  static ringtree::Library library;
+  return &library;
+}
