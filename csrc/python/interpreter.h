@@ -3,7 +3,8 @@
 
 namespace ringtree {
 
-/// From now on waits end when a signal's handler has raised. Called when a module is imported.
+/// From now on waits end when a signal's handler has raised, and calls know the line of the program that made
+/// them. Called when a module is imported.
 void answer_the_core();
 
 }  // namespace ringtree
