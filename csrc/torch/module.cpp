@@ -3,6 +3,7 @@
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
+#include <torch/version.h>
 
 #include <chrono>
 #include <functional>
@@ -39,6 +40,7 @@ c10::intrusive_ptr<TorchBackend> make(const c10::intrusive_ptr<c10d::Store>& sto
 }  // namespace ringtree
 
 PYBIND11_MODULE(_torch, module) {
+  module.attr("PYTORCH") = TORCH_VERSION;
   ringtree::answer_the_core();
   py::module_::import("torch.distributed");  // whose types the functions here take and return
   using ringtree::TorchBackend;
