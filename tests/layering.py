@@ -22,15 +22,16 @@ MAY_INCLUDE: Mapping[str, set[str]] = {
     "algorithms": _UP_TO_WIRE,
     "transports": _UP_TO_WIRE,
     "communicator": _UP_TO_COMMUNICATOR,
-    "bindings": _UP_TO_COMMUNICATOR,
-    "torch": _UP_TO_COMMUNICATOR,
+    "python": _UP_TO_COMMUNICATOR,
+    "bindings": _UP_TO_COMMUNICATOR | {"python"},
+    "torch": _UP_TO_COMMUNICATOR | {"python"},
     "cuda": _UP_TO_WIRE | {"algorithms"},
 }
 # Folders whose files know nothing of one another, and the headers that they share all the same.
 STRANGERS: Mapping[str, set[str]] = {"algorithms": set(), "transports": {"transports/transport.h"}}
 # Headers from outside that are meant for few, by how their names begin.
 FOREIGN: Mapping[str, set[str]] = {
-    "pybind11/": {"bindings", "torch"},
+    "pybind11/": {"bindings", "python", "torch"},
     "Python.h": {"bindings", "torch"},
     "torch/": {"torch"},
     "c10/": {"torch"},

@@ -41,17 +41,6 @@ void translate(std::exception_ptr pointer) {
   }
 }
 
-/// Python handles signals in the main thread only. Looked up at import: a wait must not ask for the GIL,
-/// which a long computation of this process may hold.
-unsigned long main_thread = 0;
-
-/// Runs in waits, without the GIL.
-bool signal_is_pending() {
-  if (PyThread_get_thread_ident() != main_thread) return false;
-  const py::gil_scoped_acquire gil;
-  return PyErr_CheckSignals() != 0;
-}
-
 }  // namespace
 
 void set_python_error(const std::exception_ptr& error) {
@@ -85,8 +74,6 @@ void define_errors(py::module_& module) {
     classes().push_back(type);
   }
   py::register_exception_translator(&translate);
-  main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-  set_interrupt_check(&signal_is_pending);
 }
 
 }  // namespace ringtree

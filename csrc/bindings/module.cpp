@@ -15,6 +15,7 @@
 #include "core/dtype.h"
 #include "core/op.h"
 #include "core/reduction.h"
+#include "python/interpreter.h"
 #include "transports/transport.h"
 
 namespace py = pybind11;
@@ -87,6 +88,7 @@ void define_catalogue(py::module_& module) {
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of ringtree.";
   module.attr("__version__") = RINGTREE_VERSION;
+  ringtree::answer_the_core();
   ringtree::define_errors(module);
   ringtree::define_catalogue(module);
   ringtree::define_communicator(module);

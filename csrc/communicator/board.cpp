@@ -1,8 +1,12 @@
 #include "communicator/board.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
+
+#include "core/errors.h"
 
 namespace ringtree {
 namespace {
@@ -12,21 +16,58 @@ static_assert(sizeof(CallHeader) == sizeof(Words));
 
 void set(std::uint64_t& word, std::uint64_t value) { AtomicRef(word).store(value, relaxed); }
 
-}  // namespace
-
-bool recorder_is_wanted() {
-  const char* wanted = std::getenv("RINGTREE_RECORDER");
-  return wanted == nullptr || std::string_view(wanted) != "off";
+/// "..." and as much of the end as there is room for; whole characters of UTF-8.
+std::string shortened(const std::string& line) {
+  constexpr std::size_t kRoom = sizeof(Line) - 1;
+  constexpr std::string_view kMark = "...";
+  if (line.size() <= kRoom) return line;
+  const auto continues = [&line](std::size_t place) {
+    return (static_cast<unsigned char>(line[place]) & 0xC0U) == 0x80U;
+  };
+  std::size_t begin = line.size() - (kRoom - kMark.size());
+  while (begin < line.size() && continues(begin)) ++begin;
+  return std::string(kMark) + line.substr(begin);
 }
 
-void Board::enter(const CallHeader& call, std::uint64_t digest, std::uint64_t bytes) {
+void set(Line& line, const std::string& text) {
+  const std::string kept = shortened(text);
+  Line words{};
+  std::memcpy(words.data(), kept.data(), kept.size());
+  // pairs with: text_of()
+  for (std::size_t i = 0; i < words.size(); ++i) AtomicRef(line[i]).store(words[i], release);
+}
+
+}  // namespace
+
+Recorder wanted_recorder() {
+  const char* value = std::getenv("RINGTREE_RECORDER");
+  const std::string_view wanted = value == nullptr ? "" : value;
+  if (wanted.empty() || wanted == "on") return Recorder::on;
+  if (wanted == "off") return Recorder::off;
+  if (wanted == "lines") return Recorder::lines;
+  throw InvalidArgument("RINGTREE_RECORDER must be on, off or lines, not '" + std::string(wanted) + "'");
+}
+
+/// Who sees the line of a newer call sees that call's header afterwards.
+std::string text_of(const Line& line) {
+  Line words{};
+  for (std::size_t i = 0; i < words.size(); ++i)
+    words[i] = AtomicRef(const_cast<std::uint64_t&>(line[i])).load(acquire);  // pairs with: set()
+  std::array<char, sizeof(Line)> text = std::bit_cast<std::array<char, sizeof(Line)>>(words);
+  text.back() = 0;
+  return text.data();
+}
+
+void Board::enter(const CallHeader& call, std::uint64_t digest, std::uint64_t bytes,
+                  const std::string& line) {
   const Words words = std::bit_cast<Words>(call);
   CallRecord& record = calls[call.sequence % kCalls];
   for (std::size_t i = 0; i < words.size(); ++i) set(record.header[i], words[i]);
-  if (records != 0) {
+  if (recorder != Recorder::off) {
     set(record.began_ns, bytes < Board::kTimedBytes ? coarse_ns() : precise_ns());
     set(record.bytes, bytes);
   }
+  if (recorder == Recorder::lines) set(lines[call.sequence % kCalls], line);
   trail = (trail ^ digest) * 0x9E3779B97F4A7C15U + 1;
   if (call.sequence % kBetweenMarks == 0) set(marks[call.sequence / kBetweenMarks % marks.size()], trail);
   AtomicRef(arrived).store(call.sequence, release);  // pairs with: the acquire load in call()
@@ -37,7 +78,7 @@ std::uint64_t Board::mark_of(std::uint64_t sequence) {
 }
 
 void Board::leave(const CallHeader& call, std::uint64_t bytes, std::uint8_t ran) {
-  if (records != 0) {
+  if (recorder != Recorder::off) {
     if (bytes >= kTimedBytes) {
       CallRecord& record = calls[call.sequence % kCalls];
       set(record.ran, ran);
@@ -51,7 +92,7 @@ void Board::leave(const CallHeader& call, std::uint64_t bytes, std::uint8_t ran)
 
 std::uint64_t Board::begin_message(std::uint64_t contents, std::uint64_t number, int peer, bool received) {
   const std::uint64_t place = messages;
-  if (records != 0) {
+  if (recorder != Recorder::off) {
     MessageRecord& record = letters[place % kMessages];
     set(record.contents, contents);
     set(record.number, number);
@@ -63,7 +104,7 @@ std::uint64_t Board::begin_message(std::uint64_t contents, std::uint64_t number,
 }
 
 void Board::end_message(std::uint64_t place) {
-  if (records == 0 || messages - place > kMessages) return;
+  if (recorder == Recorder::off || messages - place > kMessages) return;
   std::uint64_t& address = letters[place % kMessages].address;
   set(address, address | 2U);
 }

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "core/call.h"
 #include "core/clock.h"
@@ -29,6 +30,9 @@ struct alignas(kCacheLine) CallRecord {
   std::uint64_t ran;       ///< the algorithm in the end
 };
 
+/// Where the program made a collective: "/home/me/train.py:31", ended by a zero byte. Of a long path the end.
+using Line = std::array<std::uint64_t, 12>;
+
 /// One message, as its sender or its receiver sees it.
 struct MessageRecord {
   std::uint64_t contents;  ///< count and type, as in the message itself
@@ -36,6 +40,16 @@ struct MessageRecord {
   std::uint64_t address;   ///< 4 * peer + 2 if it is over + 1 if it is received
   std::uint64_t began_ns;
 };
+
+/// What a rank notes of its calls, beside what ranks need to compare them.
+enum class Recorder : std::uint32_t {
+  off,
+  on,     ///< times and messages
+  lines,  ///< also where the program made them
+};
+
+/// RINGTREE_RECORDER. Throws InvalidArgument if it is something else.
+Recorder wanted_recorder();
 
 /// Written by its rank alone.
 struct alignas(kCacheLine) Board {
@@ -53,7 +67,7 @@ struct alignas(kCacheLine) Board {
   std::uint64_t trail;                 ///< hash of all its calls
   std::uint64_t awaited;               ///< 1 + the rank that it waits for, asleep; 0: none
   std::uint64_t awaited_since_ns;
-  std::uint32_t records;  ///< whether times and messages are noted, too
+  Recorder recorder;
 
   std::uint32_t state;
   std::int32_t pid;
@@ -68,9 +82,10 @@ struct alignas(kCacheLine) Board {
   std::uint64_t messages;  ///< how many it has begun to send or receive
   std::array<CallRecord, kCalls> calls;
   std::array<MessageRecord, kMessages> letters;
+  std::array<Line, kCalls> lines;  ///< of `calls`; at the end, so that nothing else lies further apart
 
-  /// `digest` is the call's.
-  void enter(const CallHeader& call, std::uint64_t digest, std::uint64_t bytes);
+  /// `digest` is the call's; `line` is where the program made it.
+  void enter(const CallHeader& call, std::uint64_t digest, std::uint64_t bytes, const std::string& line);
   /// A hash of the calls up to `sequence`, a multiple of kBetweenMarks that is not long ago.
   std::uint64_t mark_of(std::uint64_t sequence);
   /// The newest call is over; `ran` is the algorithm.
@@ -85,7 +100,7 @@ struct alignas(kCacheLine) Board {
   std::optional<CallHeader> call(std::uint64_t sequence);
 };
 
-/// RINGTREE_RECORDER=off: no times, no messages. What ranks need to compare their calls is kept all the same.
-bool recorder_is_wanted();
+/// For those who read a record while its rank may overwrite it: the line before the header.
+std::string text_of(const Line& line);
 
 }  // namespace ringtree

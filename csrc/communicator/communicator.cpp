@@ -8,6 +8,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "communicator/call_site.h"
 #include "communicator/fault.h"
 #include "communicator/snapshot.h"
 #include "core/errors.h"
@@ -80,6 +81,7 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       segment_(std::make_unique<Segment>(memory_->data(), world)),
       liveness_(std::make_unique<Liveness>(*segment_, rank)),
       patience_(std::make_unique<Patience>(*segment_, *liveness_, rank, timeout_seconds_)),
+      notes_lines_(segment_->board(rank).recorder == Recorder::lines),
       reach_(*segment_, rank, transport == "threads"),
       mailbox_(std::make_unique<Mailbox>(*segment_, *liveness_, reach_, rank, timeout_seconds_)),
       survivors_(*segment_, *liveness_, rank, timeout_seconds_),
@@ -100,12 +102,15 @@ std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std:
     if (fate.is_dropped) return left_out(async);
     faults = std::move(fate.middle);
   }
+  std::string line;
+  if (notes_lines_) line = call_site();  // before any lock: it waits for Python's
 
   std::unique_lock order(order_, std::try_to_lock);
   if (!async && order.owns_lock() && queue_.empty()) {
     check_usable(request.name());  // it may have been closed meanwhile
     Prepared call = prepare(request);
     call.faults = std::move(faults);
+    call.line = std::move(line);
     execute(call, spins_);
     return nullptr;
   }
@@ -113,6 +118,7 @@ std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std:
   check_usable(request.name());
   queue_.push_back({prepare(request), nullptr});
   queue_.back().call.faults = std::move(faults);
+  queue_.back().call.line = std::move(line);
   auto work = std::make_shared<Work>(
       "rank " + std::to_string(rank_) + ", " + describe(queue_.back().call.header), std::move(keep));
   queue_.back().work = work;
@@ -347,7 +353,7 @@ void Communicator::execute(Prepared& call, int spins) {
     header.algorithm |= CallHeader::kOrZeroCopy;
   const CallConcern concern(*segment_, rank_, header, settled_ + 1);
   const std::uint64_t digest = digest_of(header);
-  board.enter(header, digest, call.bytes);
+  board.enter(header, digest, call.bytes, call.line);
   if (has_fault(*segment_)) throw_fault(*segment_, rank_, describe(header));
   if (call.op == ReduceOp::premul_sum) scale_input(call);
   if (world_ == 1) {

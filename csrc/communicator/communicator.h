@@ -104,6 +104,7 @@ class Communicator {
     std::size_t bytes;                                 ///< as the cost model counts them
     double timeout_seconds;
     std::vector<Injection::Fault> faults{};  ///< that strike on its way
+    std::string line{};                      ///< of the program, if the recorder wants it
 
     /// Bytes of what the task counts.
     std::size_t unit() const { return reduces(static_cast<Collective>(header.collective)) ? task.width : 1; }
@@ -138,6 +139,7 @@ class Communicator {
   std::unique_ptr<Segment> segment_;
   std::unique_ptr<Liveness> liveness_;
   std::unique_ptr<Patience> patience_;
+  bool notes_lines_;
   Reach reach_;
   std::unique_ptr<Mailbox> mailbox_;
   Survivors survivors_;

@@ -63,14 +63,15 @@ void compare(int own_rank, const std::vector<Introduction>& ranks, std::string I
 }
 
 /// Waits until all ranks, whose processes are `pids`, have mapped the memory.
-void meet(Segment& segment, int rank, const std::vector<int>& pids, double timeout_seconds) {
+void meet(Segment& segment, int rank, const std::vector<int>& pids, Recorder recorder,
+          double timeout_seconds) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point started = Clock::now();
   Board& board = segment.board(rank);
   board.pid = getpid();
   board.probe_address = reinterpret_cast<std::uintptr_t>(&probe_word());
   board.probe = probe_word();
-  board.records = recorder_is_wanted() ? 1 : 0;
+  board.recorder = recorder;
   AtomicRef(board.state).store(Board::present, release);
   std::uint32_t& attached = segment.hall().attached;
   __atomic_fetch_add(&attached, 1, __ATOMIC_SEQ_CST);
@@ -121,6 +122,7 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
   if (!(timeout_seconds > 0))
     throw InvalidArgument("timeout must be more than 0 seconds, not " + std::to_string(timeout_seconds));
 
+  const Recorder recorder = wanted_recorder();
   const std::unique_ptr<Transport> transport = make_transport(transport_name);
   const std::size_t bytes = Segment::bytes(world);
   Introduction own{RINGTREE_VERSION,
@@ -163,7 +165,7 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
   std::vector<int> pids(ranks.size());
   std::transform(ranks.begin(), ranks.end(), pids.begin(),
                  [](const Introduction& peer) { return std::stoi(peer.pid); });
-  meet(segment, rank, pids, timeout_seconds);
+  meet(segment, rank, pids, recorder, timeout_seconds);
   return memory;
 }
 

@@ -49,8 +49,10 @@ const char* algorithm_name(std::uint64_t index) {
 }
 
 /// Nothing of a record that its rank was just overwriting, or has not written yet.
-void write_call(Json& json, const CallRecord& record, std::size_t place, std::uint64_t arrived,
+void write_call(Json& json, const Board& board, std::size_t place, std::uint64_t arrived,
                 std::uint64_t done) {
+  const std::string line = text_of(board.lines[place]);
+  const CallRecord& record = board.calls[place];
   std::array<std::uint64_t, 4> words{};
   for (std::size_t i = 0; i < words.size(); ++i) words[i] = load(record.header[i]);
   const auto call = std::bit_cast<CallHeader>(words);
@@ -72,6 +74,8 @@ void write_call(Json& json, const CallRecord& record, std::size_t place, std::ui
   has_root(collective) ? json.number(static_cast<std::int64_t>(call.root)) : json.null();
   field(json, "algorithm", algorithm_name(is_timed ? load(record.ran) : call.algorithm_index()));
   field(json, "call", describe(call));
+  json.key("line");
+  line.empty() ? json.null() : json.string(line);
   field(json, "bytes", bytes);
   json.key("done");
   json.boolean(is_over);
@@ -127,7 +131,7 @@ void write_rank(Json& json, const Board& board, int rank) {
   const std::uint64_t first = arrived < Board::kCalls ? 1 : arrived - Board::kCalls + 1;
   for (std::uint64_t sequence = first; sequence <= arrived; ++sequence) {
     const std::size_t place = sequence % Board::kCalls;
-    write_call(json, board.calls[place], place, arrived, done);
+    write_call(json, board, place, arrived, done);
   }
   json.close_array();
   json.key("messages");
@@ -213,10 +217,14 @@ std::string observe_one(int pid, const Found& found) {
   peek(pid, found, bytes, first.get());
   peek(pid, found, bytes, second.get());
   const Segment segment(first.get(), world), again(second.get(), world);
-  for (int rank = 0; rank < world; ++rank)
+  for (int rank = 0; rank < world; ++rank) {
+    Board& board = segment.board(rank);
+    const Board& later = again.board(rank);
     for (std::size_t i = 0; i < Board::kCalls; ++i)
-      if (std::memcmp(&segment.board(rank).calls[i], &again.board(rank).calls[i], sizeof(CallRecord)) != 0)
-        segment.board(rank).calls[i] = CallRecord{};
+      if (std::memcmp(&board.calls[i], &later.calls[i], sizeof(CallRecord)) != 0 ||
+          board.lines[i] != later.lines[i])
+        board.calls[i] = CallRecord{};
+  }
   return snapshot(segment, -1);
 }
 

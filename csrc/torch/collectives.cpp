@@ -377,8 +377,7 @@ TorchBackend::Result TorchBackend::reduce_scatter_tensor_coalesced(
     calls.reserve(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i)
       calls.push_back(reduce_scatter_call(outputs[i], inputs[i], options));
-    return start_together(c10d::OpType::REDUCE_SCATTER_TENSOR_COALESCED, "_reduce_scatter_base",
-                          std::move(calls));
+    return start_together(c10d::OpType::COALESCED, "_reduce_scatter_base", std::move(calls));
   });
 }
 

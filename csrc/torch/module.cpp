@@ -3,6 +3,7 @@
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
+#include <torch/version.h>
 
 #include <chrono>
 #include <functional>
@@ -11,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "communicator/patience.h"
+#include "python/interpreter.h"
 #include "torch/backend.h"
 
 namespace py = pybind11;
@@ -22,15 +23,6 @@ namespace {
 using Preferred = std::vector<std::pair<std::string, std::vector<std::pair<std::size_t, std::string>>>>;
 using Forced = std::vector<std::pair<std::string, std::string>>;
 using Choose = std::function<std::tuple<Preferred, Forced, std::string>(std::string settings, int size)>;
-
-unsigned long main_thread = 0;
-
-/// Runs in waits, without the interpreter's lock. Python handles signals in its main thread only.
-bool signal_is_pending() {
-  if (PyThread_get_thread_ident() != main_thread) return false;
-  const py::gil_scoped_acquire gil;
-  return PyErr_CheckSignals() != 0;
-}
 
 c10::intrusive_ptr<TorchBackend> make(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
                                       std::chrono::milliseconds timeout, const std::string& settings,
@@ -48,9 +40,8 @@ c10::intrusive_ptr<TorchBackend> make(const c10::intrusive_ptr<c10d::Store>& sto
 }  // namespace ringtree
 
 PYBIND11_MODULE(_torch, module) {
-  using ringtree::main_thread;
-  main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-  ringtree::set_interrupt_check(&ringtree::signal_is_pending);
+  module.attr("PYTORCH") = TORCH_VERSION;
+  ringtree::answer_the_core();
   py::module_::import("torch.distributed");  // whose types the functions here take and return
   using ringtree::TorchBackend;
   py::class_<TorchBackend, c10d::Backend, c10::intrusive_ptr<TorchBackend>>(

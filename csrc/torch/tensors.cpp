@@ -76,7 +76,8 @@ CoreOp core_op(const c10d::ReduceOp& op, const std::string& where) {
     case c10d::ReduceOp::BOR: return {ReduceOp::bor, 1};
     case c10d::ReduceOp::BXOR: return {ReduceOp::bxor, 1};
     case c10d::ReduceOp::PREMUL_SUM: {
-      const auto* scale = dynamic_cast<const c10d::PreMulSumSupplement*>(op.supplement_.get());
+      // Its name in 2.11; later releases know it as well.
+      const auto* scale = dynamic_cast<const c10d::NCCLPreMulSumSupplement*>(op.supplement_.get());
       if (scale == nullptr) break;
       return {ReduceOp::premul_sum,
               scale->tensor_factor.defined() ? scale->tensor_factor.item<double>() : scale->double_factor};

@@ -22,7 +22,7 @@ if(missing OR torch_version VERSION_LESS 2.11)
   endif()
 else()
   message(STATUS "ringtree: backend for torch.distributed, PyTorch ${torch_version} in ${torch_root}")
-  file(GLOB torch_sources CONFIGURE_DEPENDS torch/*.cpp)
+  file(GLOB torch_sources CONFIGURE_DEPENDS torch/*.cpp python/*.cpp)
   Python_add_library(_torch MODULE WITH_SOABI ${torch_sources})
   # PyTorch's own pybind11: the types of both modules are one.
   target_include_directories(_torch SYSTEM PRIVATE

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+PYTORCH: str  # the release that it was built against, "2.13.0"
+
 class ProcessGroupRingtree:
     """ringtree as a backend of torch.distributed; a torch.distributed.Backend."""
 

@@ -15,10 +15,15 @@ class Call:
 
     sequence: int
     text: str  # "all_reduce #5 (float32 x 1024, sum, ring)"
+    line: str | None  # "/home/me/train.py:31", with RINGTREE_RECORDER=lines
     nbytes: int
     done: bool
     began_ns: int | None
     ended_ns: int | None
+
+    def __str__(self) -> str:
+        """What was called, and where if that was noted."""
+        return f"{self.text} at {self.line}" if self.line else self.text
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def _snapshot(document: dict[str, Any]) -> Snapshot:
 
 def _rank(view: dict[str, Any]) -> RankView:
     calls = [
-        Call(c["sequence"], c["call"], c["bytes"], c["done"], c["began_ns"], c["ended_ns"])
+        Call(c["sequence"], c["call"], c["line"], c["bytes"], c["done"], c["began_ns"], c["ended_ns"])
         for c in view["calls"]
     ]
     messages = [

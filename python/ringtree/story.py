@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ringtree.snapshots import Message, RankView, Snapshot
+from ringtree.snapshots import Call, Message, RankView, Snapshot
 
 _SECOND = 1e9
 
@@ -54,22 +54,47 @@ def _faults(snapshots: Sequence[Snapshot]) -> Iterator[str]:
 def _divergence(views: Mapping[int, RankView]) -> Iterator[str]:
     """The first sequence number under which ranks made different calls."""
     for sequence in sorted({sequence for view in views.values() for sequence in view.calls}):
-        made: dict[str, list[int]] = {}
-        for rank, view in views.items():
-            if sequence in view.calls:
-                made.setdefault(view.calls[sequence].text, []).append(rank)
+        made: dict[str, dict[int, Call]] = {}
+        for rank, call in _made(views, sequence).items():
+            made.setdefault(call.text, {})[rank] = call
         if len(made) > 1:
-            usual = max(made, key=lambda text: len(made[text]))
-            for text, ranks in made.items():
-                if text != usual:
-                    yield f"{in_words(ranks)} called {text} where {in_words(made[usual])} called {usual}."
+            usual = max(made.values(), key=len)
+            for calls in made.values():
+                if calls is not usual:
+                    yield (
+                        f"{in_words(calls)} called {_named(calls)} "
+                        f"where {in_words(usual)} called {_named(usual)}."
+                    )
             return
 
 
-def _missing(views: Mapping[int, RankView], now: int) -> Iterator[str]:
+def _made(views: Mapping[int, RankView], sequence: int) -> dict[int, Call]:
+    """The calls of this number, by rank."""
+    return {rank: view.calls[sequence] for rank, view in sorted(views.items()) if sequence in view.calls}
+
+
+def _named(calls: Mapping[int, Call]) -> str:
+    """A call that ranks made alike, and the line of the program, or the lines, in which they made it."""
+    lines: dict[str, list[int]] = {}
+    for rank, call in calls.items():
+        if call.line:
+            lines.setdefault(call.line, []).append(rank)
+    text = next(iter(calls.values())).text
+    if len(lines) > 1:
+        return f"{text} at " + " and ".join(f"{line} ({in_words(ranks)})" for line, ranks in lines.items())
+    return f"{text} at {next(iter(lines))}" if lines else text
+
+
+def _newest(views: Mapping[int, RankView]) -> tuple[int, str]:
+    """The number of the newest call, and the call itself if all who made it made the same."""
     newest = max(view.entered for view in views.values())
-    texts = {view.calls[newest].text for view in views.values() if newest in view.calls}
-    what = texts.pop() if len(texts) == 1 else f"#{newest}"
+    calls = _made(views, newest)
+    alike = len({call.text for call in calls.values()}) == 1
+    return newest, _named(calls) if alike else f"#{newest}"
+
+
+def _missing(views: Mapping[int, RankView], now: int) -> Iterator[str]:
+    newest, what = _newest(views)
     for rank, view in sorted(views.items()):
         if view.entered < newest:
             yield f"rank {rank} never arrived at {what}. {_whereabouts(view, now)}"
@@ -85,7 +110,7 @@ def _whereabouts(view: RankView, now: int) -> str:
         return f"{fate}; it has made no collective call."
     ago = f", {seconds(now - call.began_ns)} before" if call.began_ns else ""
     ending = "which it finished" if call.done else "which it has not finished"
-    return f"{fate}; it was last seen in {call.text}, {ending}{ago}."
+    return f"{fate}; it was last seen in {call}, {ending}{ago}."
 
 
 def _process(view: RankView) -> str:
@@ -95,11 +120,10 @@ def _process(view: RankView) -> str:
 
 def _stuck(views: Mapping[int, RankView], now: int) -> Iterator[str]:
     """Where all who are in the newest call wait, the rank at the end of the chain is the one to look at."""
-    newest = max(view.entered for view in views.values())
+    newest, what = _newest(views)
     inside = {rank: view for rank, view in views.items() if view.entered == newest and view.done < newest}
     if len(inside) < len(views):
         return
-    what = f"#{newest}" if newest not in views[0].calls else views[0].calls[newest].text
     for rank, view in sorted(inside.items()):
         waiting = [r for r, other in inside.items() if other.waits_for == rank]
         if not waiting or (view.waits_for is not None and view.process == "runs"):

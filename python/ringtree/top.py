@@ -161,7 +161,7 @@ def _doing(view: RankView, now: Snapshot) -> str:
     if view.state == "left":
         return "has left"
     if view.process != "runs":
-        where = f" in {view.newest.text}" if view.newest and not view.newest.done else ""
+        where = f" in {view.newest}" if view.newest and not view.newest.done else ""
         return f"is stopped{where}" if view.process == "stopped" else f"has ended{where}"
     pending = [message for message in view.messages if not message.done]
     if pending:
@@ -173,4 +173,4 @@ def _doing(view: RankView, now: Snapshot) -> str:
     if call is None:
         return "has made no collective call" if view.entered == 0 else f"#{view.entered}"
     since = f" {seconds(now.now_ns - call.began_ns)} ago" if call.began_ns else ""
-    return f"computes since {call.text},{since}" if call.done else f"{call.text}, begun{since}"
+    return f"computes since {call},{since}" if call.done else f"{call}, begun{since}"

@@ -1,6 +1,7 @@
 """torch.distributed knows ringtree without being told; what does not fit is said in one line."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -63,6 +64,14 @@ def test_a_module_that_does_not_fit_is_explained(monkeypatch: pytest.MonkeyPatch
     assert f"the backend ringtree does not work with this PyTorch, {torch.__version__}" in text
     assert "pip install --no-build-isolation --force-reinstall ringtree" in text
     assert "\n" not in text
+
+
+def test_a_module_for_another_release_is_refused_though_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringtree._torch.PYTORCH", "2.10.1")
+    with pytest.raises(
+        rt.TransportError, match=re.escape(f"{torch.__version__} (it was built against 2.10.1)")
+    ):
+        registration.open_backend(dist.HashStore(), 0, 1, registration.timedelta(seconds=1))
 
 
 def chosen_algorithm() -> None:

@@ -23,7 +23,6 @@ def asynchronous() -> None:
         assert work.wait()
         assert work.is_completed()
         assert work.is_success()
-        assert work.exception() is None
     for i, x in enumerate(tensors):
         assert (x == sum(range(n)) + n * i).all()
     assert works[0].result()[0] is not None
@@ -156,6 +155,7 @@ def holdings() -> tuple[int, int]:
 
 def many_groups() -> None:
     dist.destroy_process_group(dist.new_group())
+    gc.collect()
     before = holdings()
     for _ in range(100):
         group = dist.new_group()

@@ -1,6 +1,7 @@
 """How torch.distributed comes to know the backend, and how it makes one."""
 
 import os
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -59,14 +60,24 @@ def choose(settings: str, size: int) -> tuple[list[tuple[str, Rules]], list[tupl
 
 
 def _core() -> Any:
+    """The C++ part. It may load beside another release than its own, whose classes are laid out otherwise."""
     import torch
 
     try:
         import ringtree._torch as core
     except ImportError as error:
-        raise TransportError(
-            f"the backend ringtree does not work with this PyTorch, {torch.__version__} ({error}): "
-            "build ringtree where this PyTorch is installed, "
-            "pip install --no-build-isolation --force-reinstall ringtree"
-        ) from None
+        raise _misfit(error) from None
+    release = re.match(r"[\d.]*\d", torch.__version__)
+    if release is None or release[0] != core.PYTORCH:
+        raise _misfit(f"it was built against {core.PYTORCH}")
     return core
+
+
+def _misfit(why: object) -> TransportError:
+    import torch
+
+    return TransportError(
+        f"the backend ringtree does not work with this PyTorch, {torch.__version__} ({why}): "
+        "build ringtree where this PyTorch is installed, "
+        "pip install --no-build-isolation --force-reinstall ringtree"
+    )
