@@ -49,7 +49,7 @@ PYTHON_LAYERS = (
     {"errors"},
     {"catalogue", "snapshots"},
     {"allocation", "buffers", "launch", "tuning"},
-    {"rendezvous"},
+    {"cuda", "rendezvous"},
     {"communicator"},
     {"local", "start"},
     {"compress"},

@@ -49,7 +49,22 @@ std::shared_ptr<void> kept(const py::object& object) {
           }};
 }
 
-Result run(Communicator& self, const Request& request, bool async, const py::object& keep) {
+/// Device and stream of arrays on a GPU.
+using Place = std::optional<std::pair<int, std::uintptr_t>>;
+
+/// On a GPU calls are asynchronous as everything else on their stream is: there is nothing to wait for here.
+Result launch(Communicator& self, const Request& request, bool async, GpuPlace place) {
+  const py::gil_scoped_release unlocked;
+  self.launch(request, place);
+  if (!async) return nullptr;
+  auto work = std::make_shared<Work>("", nullptr);
+  work->finish(nullptr);
+  return work;
+}
+
+Result run(Communicator& self, const Request& request, bool async, const py::object& keep,
+           const Place& place = std::nullopt) {
+  if (place) return launch(self, request, async, {place->first, place->second});
   std::shared_ptr<void> owner = async ? kept(keep) : nullptr;
   const py::gil_scoped_release unlocked;
   return self.run(request, async, std::move(owner));
@@ -72,73 +87,77 @@ void set_shares(Request& request, Counts Request::* counts, Counts given) {
 }
 
 Result all_reduce(Communicator& self, Address in, Address out, std::size_t count, int dtype, int op,
-                  double factor, std::string algorithm, bool async, const py::object& keep) {
+                  double factor, std::string algorithm, bool async, const py::object& keep,
+                  const Place& place) {
   Request request{Collective::all_reduce, readable(in), writable(out), count, dtype_of(dtype)};
   request.op = op_of(op);
   request.factor = factor;
   request.algorithm = std::move(algorithm);
-  return run(self, request, async, keep);
+  return run(self, request, async, keep, place);
 }
 
 Result reduce(Communicator& self, Address in, Address out, std::size_t count, int dtype, int op,
-              double factor, int root, std::string algorithm, bool async, const py::object& keep) {
+              double factor, int root, std::string algorithm, bool async, const py::object& keep,
+              const Place& place) {
   Request request{Collective::reduce, readable(in), writable(out), count, dtype_of(dtype)};
   request.op = op_of(op);
   request.factor = factor;
   request.root = root;
   request.algorithm = std::move(algorithm);
-  return run(self, request, async, keep);
+  return run(self, request, async, keep, place);
 }
 
 Result broadcast(Communicator& self, Address data, std::size_t count, int dtype, int root,
-                 std::string algorithm, bool async, const py::object& keep) {
+                 std::string algorithm, bool async, const py::object& keep, const Place& place) {
   Request request{Collective::broadcast, readable(data), writable(data), count, dtype_of(dtype)};
   request.root = root;
   request.algorithm = std::move(algorithm);
-  return run(self, request, async, keep);
+  return run(self, request, async, keep, place);
 }
 
 Result all_gather(Communicator& self, Address in, Address out, Counts counts, int dtype,
-                  std::string algorithm, bool async, const py::object& keep) {
+                  std::string algorithm, bool async, const py::object& keep, const Place& place) {
   Request request{Collective::all_gather, readable(in), writable(out), 0, dtype_of(dtype)};
   set_shares(request, &Request::out_counts, std::move(counts));
   request.algorithm = std::move(algorithm);
-  return run(self, request, async, keep);
+  return run(self, request, async, keep, place);
 }
 
 Result reduce_scatter(Communicator& self, Address in, Address out, Counts counts, int dtype, int op,
-                      double factor, std::string algorithm, bool async, const py::object& keep) {
+                      double factor, std::string algorithm, bool async, const py::object& keep,
+                      const Place& place) {
   Request request{Collective::reduce_scatter, readable(in), writable(out), 0, dtype_of(dtype)};
   set_shares(request, &Request::in_counts, std::move(counts));
   request.op = op_of(op);
   request.factor = factor;
   request.algorithm = std::move(algorithm);
-  return run(self, request, async, keep);
+  return run(self, request, async, keep, place);
 }
 
 Result all_to_all(Communicator& self, Address in, Address out, std::size_t count, int dtype,
-                  std::string algorithm, bool async, const py::object& keep) {
+                  std::string algorithm, bool async, const py::object& keep, const Place& place) {
   Request request{Collective::all_to_all, readable(in), writable(out), count, dtype_of(dtype)};
   request.algorithm = std::move(algorithm);
-  return run(self, request, async, keep);
+  return run(self, request, async, keep, place);
 }
 
 Result all_to_all_v(Communicator& self, Address in, Address out, Counts in_counts, Counts out_counts,
-                    int dtype, std::string algorithm, bool async, const py::object& keep) {
+                    int dtype, std::string algorithm, bool async, const py::object& keep,
+                    const Place& place) {
   Request request{Collective::all_to_all, readable(in), writable(out), 0, dtype_of(dtype)};
   request.in_counts = std::move(in_counts);
   request.out_counts = std::move(out_counts);
   request.algorithm = std::move(algorithm);
-  return run(self, request, async, keep);
+  return run(self, request, async, keep, place);
 }
 
 template <Collective kCollective>
 Result rooted_shares(Communicator& self, Address in, Address out, std::size_t count, int dtype, int root,
-                     std::string algorithm, bool async, const py::object& keep) {
+                     std::string algorithm, bool async, const py::object& keep, const Place& place) {
   Request request{kCollective, readable(in), writable(out), count, dtype_of(dtype)};
   request.root = root;
   request.algorithm = std::move(algorithm);
-  return run(self, request, async, keep);
+  return run(self, request, async, keep, place);
 }
 
 Result barrier(Communicator& self, std::string algorithm, bool async) {
@@ -229,23 +248,23 @@ void define_communicator(py::module_& module) {
       .def_property_readonly("transport", &Communicator::transport)
       .def_property_readonly("closed", &Communicator::closed)
       .def("all_reduce", &all_reduce, arg("in_"), arg("out"), arg("count"), arg("dtype"), arg("op"),
-           arg("factor"), arg("algorithm"), arg("async_op"), arg("keep"))
+           arg("factor"), arg("algorithm"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("reduce", &reduce, arg("in_"), arg("out"), arg("count"), arg("dtype"), arg("op"), arg("factor"),
-           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"))
+           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("broadcast", &broadcast, arg("data"), arg("count"), arg("dtype"), arg("root"), arg("algorithm"),
-           arg("async_op"), arg("keep"))
+           arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("all_gather", &all_gather, arg("in_"), arg("out"), arg("counts"), arg("dtype"), arg("algorithm"),
-           arg("async_op"), arg("keep"))
+           arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("reduce_scatter", &reduce_scatter, arg("in_"), arg("out"), arg("counts"), arg("dtype"), arg("op"),
-           arg("factor"), arg("algorithm"), arg("async_op"), arg("keep"))
+           arg("factor"), arg("algorithm"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("all_to_all", &all_to_all, arg("in_"), arg("out"), arg("count"), arg("dtype"), arg("algorithm"),
-           arg("async_op"), arg("keep"))
+           arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("all_to_all_v", &all_to_all_v, arg("in_"), arg("out"), arg("in_counts"), arg("out_counts"),
-           arg("dtype"), arg("algorithm"), arg("async_op"), arg("keep"))
+           arg("dtype"), arg("algorithm"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("gather", &rooted_shares<Collective::gather>, arg("in_"), arg("out"), arg("count"), arg("dtype"),
-           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"))
+           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("scatter", &rooted_shares<Collective::scatter>, arg("in_"), arg("out"), arg("count"), arg("dtype"),
-           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"))
+           arg("root"), arg("algorithm"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("barrier", &barrier, arg("algorithm"), arg("async_op"))
       .def("send", &send, arg("data"), arg("count"), arg("dtype"), arg("to"), arg("async_op"), arg("keep"))
       .def("recv", &recv, arg("data"), arg("count"), arg("dtype"), arg("source"), arg("async_op"),
@@ -260,6 +279,7 @@ void define_communicator(py::module_& module) {
       .def(
           "survivors", [](Communicator& self) { return self.survivors(); }, Unlocked())
       .def("exchange_with", &exchange_with, arg("members"), arg("own"))
+      .def("synchronize", &Communicator::synchronize, Unlocked())
       .def("abort", &Communicator::abort, arg("reason"), Unlocked())
       .def("close", &Communicator::close, Unlocked());
 }

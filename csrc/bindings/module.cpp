@@ -10,6 +10,7 @@
 
 #include "bindings/communicator.h"
 #include "bindings/errors.h"
+#include "bindings/gpu.h"
 #include "bindings/quick.h"
 #include "communicator/choice.h"
 #include "core/dtype.h"
@@ -93,4 +94,5 @@ PYBIND11_MODULE(_core, module) {
   ringtree::define_catalogue(module);
   ringtree::define_communicator(module);
   ringtree::define_quick(module);
+  ringtree::define_gpu(module);
 }

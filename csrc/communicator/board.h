@@ -79,6 +79,8 @@ struct alignas(kCacheLine) Board {
   std::uint64_t offered;                                ///< the round for which its note is written
   std::array<std::uint64_t, kMaxWorld / 64> survivors;  ///< what it proposes
 
+  std::uint64_t ended_on_gpu;  ///< kernels of which it knows that they are over
+
   std::uint64_t messages;  ///< how many it has begun to send or receive
   std::array<CallRecord, kCalls> calls;
   std::array<MessageRecord, kMessages> letters;

@@ -11,6 +11,8 @@ namespace {
 /// `ringtree tune`.
 constexpr Constants kOwnCores{0.2, 18'000};
 constexpr Constants kSharedCores{4.0, 9'000};
+/// Not measured: what is published of flags and links between GPUs (8 of them, NVLink 4).
+constexpr Constants kGpu{2.5, 400'000};
 
 double predicted_us(const HostEntry& entry, const Priced& call, const Constants& constants) {
   const Cost cost = entry.cost(call);
@@ -54,18 +56,29 @@ Priced priced(const LinkLayout& layout, std::size_t bytes) {
           static_cast<double>(layout.window.slot_bytes) / layout.world};
 }
 
-Choice::Choice(const LinkLayout& layout, bool oversubscribed) {
-  const Constants& constants = constants_of(oversubscribed);
+Pricing Pricing::of_host(const LinkLayout& layout, bool oversubscribed) {
+  return {layout.world, priced(layout, 0).piece_bytes, constants_of(oversubscribed), false, false};
+}
+
+Pricing Pricing::of_gpu(int world, std::size_t piece_bytes, bool reaches) {
+  return {world, static_cast<double>(piece_bytes), kGpu, true, reaches};
+}
+
+bool Pricing::allows(const HostEntry& entry) const {
+  return (reaches || entry.access == Access::none) && !(on_gpu && entry.host_only);
+}
+
+Choice::Choice(const Pricing& pricing) {
   for (std::size_t c = 0; c < kCollectives; ++c) {
     for (int exponent = 3; exponent <= 40; ++exponent) {
-      const Priced call = priced(layout, std::size_t{1} << exponent);
+      const Priced call{pricing.world, static_cast<double>(std::size_t{1} << exponent), pricing.piece_bytes};
       double best = std::numeric_limits<double>::infinity();
       Rule rule{std::size_t{1} << exponent, 0};
       for (std::size_t i = 0; i < catalogue().size(); ++i) {
         const HostEntry& entry = catalogue()[i];
-        if (entry.collective != static_cast<Collective>(c) || entry.access != Access::none) continue;
+        if (entry.collective != static_cast<Collective>(c) || !pricing.allows(entry)) continue;
         if (!entry.even_only) uneven_[c] = static_cast<std::uint8_t>(i);
-        const double time = predicted_us(entry, call, constants);
+        const double time = predicted_us(entry, call, pricing.constants);
         if (time < best) {
           best = time;
           rule.algorithm = static_cast<std::uint8_t>(i);

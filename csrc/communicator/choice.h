@@ -38,9 +38,23 @@ const Constants& constants_of(bool oversubscribed);
 /// A call of `bytes` in a world with this layout.
 Priced priced(const LinkLayout& layout, std::size_t bytes);
 
+/// Where calls run, and which algorithms serve there.
+struct Pricing {
+  int world;
+  double piece_bytes;  ///< as in Priced
+  Constants constants;
+  bool on_gpu;
+  bool reaches;  ///< those that use their peers' buffers, too
+
+  static Pricing of_host(const LinkLayout& layout, bool oversubscribed);
+  static Pricing of_gpu(int world, std::size_t piece_bytes, bool reaches);
+
+  bool allows(const HostEntry& entry) const;
+};
+
 class Choice {
  public:
-  explicit Choice(const LinkLayout& layout, bool oversubscribed);
+  explicit Choice(const Pricing& pricing);
 
   /// `bytes` as in Priced; `even`: whether all shares have one size.
   std::uint8_t choose(Collective collective, std::size_t bytes, bool even) const;

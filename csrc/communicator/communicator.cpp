@@ -39,25 +39,6 @@ std::vector<std::size_t> offsets_of(const std::vector<std::size_t>& counts, std:
   return offsets;
 }
 
-/// Bytes as the cost model counts them: see Priced.
-std::size_t priced_bytes(const Request& request, int world) {
-  const std::size_t bytes = request.count * size_of(request.dtype), ranks = static_cast<std::size_t>(world);
-  switch (request.collective) {
-    case Collective::all_gather:
-    case Collective::reduce_scatter: {
-      const auto& counts =
-          request.collective == Collective::all_gather ? request.out_counts : request.in_counts;
-      return request.is_even()
-                 ? bytes * ranks
-                 : std::accumulate(counts.begin(), counts.end(), std::size_t{0}) * size_of(request.dtype);
-    }
-    case Collective::all_to_all: return bytes * ranks * ranks;
-    case Collective::gather:
-    case Collective::scatter: return bytes * ranks;
-    default: return bytes;
-  }
-}
-
 std::shared_ptr<Work> finished_work() {
   auto work = std::make_shared<Work>("", nullptr);
   work->finish(nullptr);
@@ -85,7 +66,7 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       reach_(*segment_, rank, transport == "threads"),
       mailbox_(std::make_unique<Mailbox>(*segment_, *liveness_, reach_, rank, timeout_seconds_)),
       survivors_(*segment_, *liveness_, rank, timeout_seconds_),
-      choice_(segment_->layout(), is_oversubscribed(world)),
+      choice_(Pricing::of_host(segment_->layout(), is_oversubscribed(world))),
       sent_(static_cast<std::size_t>(world)),
       received_(static_cast<std::size_t>(world)),
       sources_(static_cast<std::size_t>(world)),
@@ -179,6 +160,7 @@ void Communicator::force(const std::string& collective, const std::string& algor
   const Collective which = find_collective(collective);
   const std::lock_guard order(order_);
   choice_.force(which, find_algorithm(which, algorithm));
+  if (gpu_) gpu_->force(which, find_algorithm(which, algorithm));
 }
 
 void Communicator::abort(const std::string& reason) {
@@ -233,8 +215,10 @@ bool Communicator::leave(bool interruptible) {
   const bool finished = end_calls(interruptible);
   const std::unique_lock mapped(mapped_);
   const std::exception_ptr disagreement = interruptible ? open_disagreement() : nullptr;
+  if (gpu_) gpu_->drain();
   AtomicRef(segment_->board(rank_).state).store(Board::left, release);
   segment_->ring_everyone();
+  gpu_.reset();
   liveness_.reset();
   reach_.forget();
   memory_.reset();
@@ -284,7 +268,7 @@ Communicator::Prepared Communicator::prepare(const Request& request) {
   const std::size_t width = size_of(request.dtype), share = request.count * width;
   const bool even = request.is_even();
   const bool chosen = request.algorithm == "auto";
-  const std::size_t bytes = priced_bytes(request, world_);
+  const std::size_t bytes = request.priced_bytes(world_);
   const std::uint8_t algorithm = chosen ? choice_.choose(request.collective, bytes, even)
                                         : find_algorithm(request.collective, request.algorithm);
   if (!even && catalogue()[algorithm].even_only)

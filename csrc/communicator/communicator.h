@@ -18,6 +18,7 @@
 
 #include "communicator/call.h"
 #include "communicator/choice.h"
+#include "communicator/gpu_calls.h"
 #include "communicator/host_entry.h"
 #include "communicator/injection.h"
 #include "communicator/liveness.h"
@@ -53,6 +54,12 @@ class Communicator {
   /// Runs a collective: in the caller's thread if it blocks and nothing is queued before it, else in the
   /// worker. `keep` lives until the call is finished. Returns nothing if it blocked.
   std::shared_ptr<Work> run(const Request& request, bool async, std::shared_ptr<void> keep);
+
+  /// Enqueues a collective of arrays on a GPU, the same one in all calls. Nothing waits, except that the
+  /// first such call opens the fabric, for which all ranks must come.
+  void launch(const Request& request, GpuPlace place);
+  /// Returns when all launched calls are over; throws what went wrong with them.
+  void synchronize();
 
   std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool async, std::shared_ptr<void> keep);
 
@@ -120,6 +127,10 @@ class Communicator {
   Exposed exposed(const Prepared& call) const;
   static void copy_alone(const Prepared& call);
   void scale_input(Prepared& call);
+  void check_place(const Request& request, GpuPlace& place) const;
+  void open_gpu(int device);
+  void execute_between_calls(const Request& request);
+  std::vector<std::string> exchange_in_call(const std::string& own);
   void settle(const CallConcern& concern, Solo& team, const CallHeader& call, bool saw_everyone);
   bool have_marked(Solo& team, std::uint64_t sequence);
   std::exception_ptr open_disagreement();
@@ -142,6 +153,7 @@ class Communicator {
   bool notes_lines_;
   Reach reach_;
   std::unique_ptr<Mailbox> mailbox_;
+  std::unique_ptr<GpuCalls> gpu_;
   Survivors survivors_;
   Choice choice_;
   std::unique_ptr<Injection> injection_;  ///< nothing, but in tests of programs

@@ -30,6 +30,7 @@ struct HostEntry {
   Collective collective;
   const char* name;
   bool even_only;  ///< refuses shares of different sizes
+  bool host_only;  ///< has no kernel
   Access access;   ///< to the peers' buffers
   Cost (*cost)(const Priced&);
   void (*run)(Solo&, Links&, const Task&);
@@ -135,12 +136,16 @@ template <class Algorithm>
 constexpr bool kIsEvenOnly = requires { Algorithm::kEvenOnly; };
 
 /// What a generated unit registers for csrc/algorithms/<collective>_<name>.h.
-#define RINGTREE_HOST_ENTRY(collective, name)                                          \
-  HostEntry host_entry_##collective##_##name() {                                       \
-    using Algorithm = collective##_##name;                                             \
-    return {Collective::collective, #name,                                             \
-            kIsEvenOnly<Algorithm>, access_of<Algorithm>(),                            \
-            &Algorithm::cost,       &Adapter<Collective::collective, Algorithm>::run}; \
+#define RINGTREE_HOST_ENTRY(collective, name)                  \
+  HostEntry host_entry_##collective##_##name() {               \
+    using Algorithm = collective##_##name;                     \
+    return {Collective::collective,                            \
+            #name,                                             \
+            kIsEvenOnly<Algorithm>,                            \
+            kIsHostOnly<Algorithm>,                            \
+            access_of<Algorithm>(),                            \
+            &Algorithm::cost,                                  \
+            &Adapter<Collective::collective, Algorithm>::run}; \
   }
 
 }  // namespace ringtree

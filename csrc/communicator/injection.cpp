@@ -148,6 +148,11 @@ Injection::Fate Injection::call(const std::string& op) {
   return fate;
 }
 
+void Injection::pass_over() {
+  const std::lock_guard lock(mutex_);
+  ++collectives_;
+}
+
 void Injection::strike(const Fault& fault) {
   if (fault.kind == Kind::kill) kill(getpid(), SIGKILL);
   if (fault.kind == Kind::stop) kill(getpid(), SIGSTOP);

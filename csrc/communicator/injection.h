@@ -42,6 +42,9 @@ class Injection {
   /// This rank is about to call `op`: what is due at once strikes.
   Fate call(const std::string& op);
 
+  /// A number is given to a collective that the user has not made.
+  void pass_over();
+
   static void strike(const Fault& fault);
 
   /// The faults that `text` orders.

@@ -1,5 +1,7 @@
 #include "communicator/request.h"
 
+#include <numeric>
+
 #include "core/errors.h"
 
 namespace ringtree {
@@ -24,6 +26,22 @@ void check(const Request& request, int rank, int world) {
     if (!counts->empty() && counts->size() != static_cast<std::size_t>(world))
       refuse("counts must have one entry for each of the " + std::to_string(world) + " ranks, not " +
              std::to_string(counts->size()));
+}
+
+std::size_t Request::priced_bytes(int world) const {
+  const std::size_t bytes = count * size_of(dtype), ranks = static_cast<std::size_t>(world);
+  switch (collective) {
+    case Collective::all_gather:
+    case Collective::reduce_scatter: {
+      const auto& counts = collective == Collective::all_gather ? out_counts : in_counts;
+      return is_even() ? bytes * ranks
+                       : std::accumulate(counts.begin(), counts.end(), std::size_t{0}) * size_of(dtype);
+    }
+    case Collective::all_to_all: return bytes * ranks * ranks;
+    case Collective::gather:
+    case Collective::scatter: return bytes * ranks;
+    default: return bytes;
+  }
 }
 
 }  // namespace ringtree

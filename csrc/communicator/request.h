@@ -27,6 +27,8 @@ struct Request {
   bool reduces() const { return ringtree::reduces(collective); }
   bool has_root() const { return ringtree::has_root(collective); }
   bool is_even() const { return in_counts.empty() && out_counts.empty(); }
+  /// As the cost model counts them: see Priced.
+  std::size_t priced_bytes(int world) const;
   const char* name() const { return kCollectiveNames[static_cast<std::size_t>(collective)]; }
 };
 

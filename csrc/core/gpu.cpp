@@ -27,9 +27,9 @@ GpuLibrary& load() {
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* const why = dlerror();
-    throw TransportError(
-        "ringtree's CUDA fabric cannot be loaded (" + std::string(why != nullptr ? why : path) +
-        "): install ringtree where CUDA's compiler, nvcc, is found (docs/gpu.md)");
+    throw TransportError("ringtree's CUDA fabric cannot be loaded (" +
+                         std::string(why != nullptr ? why : path) +
+                         "): install ringtree where CUDA's compiler, nvcc, is found (docs/gpu.md)");
   }
   const auto entry = reinterpret_cast<GpuLibraryEntry>(dlsym(library, "ringtree_gpu_library"));
   if (entry == nullptr) throw TransportError(path + " is not ringtree's CUDA fabric");

@@ -34,8 +34,14 @@ struct GpuBuffers {
   void* out;
 };
 
-/// A CUDA stream, as Python libraries pass it around.
+/// A CUDA stream, as Python libraries pass it around. 0 is the one that all threads of a process share.
 using GpuStream = std::uintptr_t;
+
+/// Where a call is enqueued.
+struct GpuPlace {
+  int device;  ///< -1: the one that its arrays are on
+  GpuStream stream;
+};
 
 /// Of the newest call that went wrong on the device.
 struct GpuFault {
@@ -44,6 +50,15 @@ struct GpuFault {
   Kind kind;
   int peer;  ///< whom the rank was waiting for, or with whom it disagrees
   std::uint64_t sequence;
+};
+
+/// What the kernels of a rank have told.
+struct GpuProgress {
+  std::uint64_t begun, ended;  ///< kernels, those of replayed graphs too
+  std::uint64_t newest;        ///< sequence number of the call that began last
+  std::uint64_t finished;      ///< the largest sequence number of a call that is over
+
+  bool runs() const { return begun != ended; }
 };
 
 /// One rank's end of the fabric of a communicator.
@@ -57,12 +72,12 @@ class Gpu {
   /// Bytes of the GPU's memory that it keeps.
   virtual std::size_t bytes() const = 0;
 
-  /// Enqueues a call, behind all earlier ones whatever their stream was. Nothing waits. Throws TransportError.
-  virtual void launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream) = 0;
+  /// Enqueues a call, behind all earlier ones whatever their stream was. Nothing waits. False: the stream is
+  /// being captured, so that the call runs when the graph does. Throws TransportError.
+  virtual bool launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream) = 0;
 
   virtual GpuFault fault() const = 0;
-  /// The sequence number of the newest call that is over.
-  virtual std::uint64_t finished() const = 0;
+  virtual GpuProgress progress() const = 0;
   /// Ends the waits of all kernels that are under way, and of all later ones.
   virtual void give_up() = 0;
 };
@@ -79,7 +94,7 @@ class VirtualRanks {
   virtual GpuFault fault() const = 0;
 };
 
-/// What the library offers. All of it concerns the calling thread's device, and throws TransportError.
+/// What the library offers. All of it throws TransportError.
 class GpuLibrary {
  public:
   using Exchange = std::function<std::vector<std::string>(const std::string&)>;
@@ -89,14 +104,14 @@ class GpuLibrary {
   virtual int devices() const = 0;
   /// "NVIDIA H100 80GB HBM3, CUDA 13.0, driver 13.0".
   virtual std::string describe(int device) const = 0;
-  virtual int current_device() const = 0;
-  virtual void use_device(int device) const = 0;
+  /// Whose memory this is; -1: of none.
+  virtual int device_of(const void* memory) const = 0;
 
   /// Collective: exchanges twice, and fails on all ranks if it fails on one.
-  virtual std::unique_ptr<Gpu> open(int rank, int world, const Exchange& exchange) = 0;
+  virtual std::unique_ptr<Gpu> open(int device, int rank, int world, const Exchange& exchange) = 0;
   virtual std::unique_ptr<VirtualRanks> open_virtual(int world) = 0;
 
-  /// Memory that peers can map.
+  /// Memory of the calling thread's device that peers can map.
   virtual std::shared_ptr<std::byte> allocate(std::size_t bytes) = 0;
   /// Between host and device, either way; waits for what the stream holds, and until it is done.
   virtual void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) = 0;

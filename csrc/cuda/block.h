@@ -10,15 +10,15 @@
 #include <cstdint>
 
 #include "core/platform.h"
-#include "cuda/fault.h"
+#include "cuda/report.h"
 
 namespace ringtree {
 
 class Block {
  public:
   /// `timeout_ns` bounds each call from the moment at which its kernel starts.
-  __device__ Block(DeviceFault& fault, std::uint64_t sequence, std::uint64_t timeout_ns)
-      : fault_(&fault), sequence_(sequence), deadline_ns_(port_clock_ns() + timeout_ns) {}
+  __device__ Block(DeviceReport& report, std::uint64_t sequence, std::uint64_t timeout_ns)
+      : report_(&report), sequence_(sequence), deadline_ns_(port_clock_ns() + timeout_ns) {}
 
   __device__ bool leads() const { return threadIdx.x == 0; }
   __device__ void sync() { __syncthreads(); }
@@ -42,7 +42,7 @@ class Block {
   __device__ void signal_all(std::uint64_t& word, std::uint64_t value) { signal(0, word, value); }
 
   __device__ void disagree(int peer, std::uint64_t /*sent*/, std::uint64_t /*expected*/) {
-    if (leads() && !gave_up_) give_up(DeviceFault::mismatch, peer);
+    if (leads() && !gave_up_) give_up(DeviceReport::mismatch, peer);
     gave_up_ = true;  // all lanes have seen the same header
   }
 
@@ -53,7 +53,7 @@ class Block {
   __device__ void copy(T* destination, const T* source, std::size_t count) {
     if (!gave_up_ && destination != source)
       copy_bytes(reinterpret_cast<std::byte*>(destination), reinterpret_cast<const std::byte*>(source),
-               count * sizeof(T));
+                 count * sizeof(T));
   }
 
   template <class T>
@@ -79,21 +79,21 @@ class Block {
   static constexpr int kInFlight = 8;  ///< loads of 16 bytes that a lane has under way
 
   __device__ bool must_give_up(int peer) {
-    if (AtomicRef(fault_->raised).load(relaxed) != DeviceFault::none) {
+    if (AtomicRef(report_->raised).load(relaxed) != DeviceReport::none) {
       gave_up_ = true;
       return true;
     }
     if (port_clock_ns() < deadline_ns_) return false;
-    give_up(DeviceFault::timeout, peer);
+    give_up(DeviceReport::timeout, peer);
     return true;
   }
 
-  __device__ void give_up(DeviceFault::Kind kind, int peer) {
+  __device__ void give_up(DeviceReport::Kind kind, int peer) {
     gave_up_ = true;
-    if (AtomicRef(fault_->raised).load(relaxed) != DeviceFault::none) return;
-    AtomicRef(fault_->peer).store(static_cast<std::uint64_t>(peer), relaxed);
-    AtomicRef(fault_->sequence).store(sequence_, relaxed);
-    AtomicRef(fault_->raised).store(kind, release);  // pairs with: the host's acquire load
+    if (AtomicRef(report_->raised).load(relaxed) != DeviceReport::none) return;
+    AtomicRef(report_->peer).store(static_cast<std::uint64_t>(peer), relaxed);
+    AtomicRef(report_->sequence).store(sequence_, relaxed);
+    AtomicRef(report_->raised).store(kind, release);  // pairs with: the host's acquire load
   }
 
   /// Packs where both sides are aligned alike, else words, else bytes.
@@ -110,8 +110,8 @@ class Block {
       const std::size_t odd = -target % sizeof(std::uint32_t), head = odd < bytes ? odd : bytes;
       const std::size_t words = (bytes - head) / sizeof(std::uint32_t), body = words * sizeof(std::uint32_t);
       copy_each(to, from, head);
-      copy_each(reinterpret_cast<std::uint32_t*>(to + head), reinterpret_cast<const std::uint32_t*>(from + head),
-                words);
+      copy_each(reinterpret_cast<std::uint32_t*>(to + head),
+                reinterpret_cast<const std::uint32_t*>(from + head), words);
       copy_each(to + head + body, from + head + body, bytes - head - body);
     } else {
       copy_each(to, from, bytes);
@@ -138,7 +138,7 @@ class Block {
       store_pack(to + begin * sizeof(Pack), load_pack(from + begin * sizeof(Pack)));
   }
 
-  DeviceFault* fault_;
+  DeviceReport* report_;
   std::uint64_t sequence_;
   std::uint64_t deadline_ns_;
   bool gave_up_ = false;

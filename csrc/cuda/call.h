@@ -5,17 +5,17 @@
 #include <cstdint>
 #include <span>
 
-#include "cuda/fault.h"
 #include "cuda/layout.h"
 #include "cuda/links.h"
 #include "cuda/meeting.h"
 #include "cuda/reduction.h"
+#include "cuda/report.h"
 
 namespace ringtree {
 
 /// What a rank keeps in memory of the host that its kernels reach.
 struct HostShare {
-  DeviceFault fault;
+  DeviceReport report;
   MappedBlocks blocks[kMaxDeviceRanks];
 };
 
@@ -25,7 +25,8 @@ struct DeviceRank {
   HostShare* host;
   ChannelState channels[kMaxChannels];
   unsigned long long reached;  ///< the sequence number of the newest call whose buffers were all reached
-  unsigned int ended;          ///< blocks of the newest kernel that have run to their end
+  unsigned int ended_blocks;   ///< of the newest kernel
+  std::uint64_t kernels;       ///< how many have begun
 };
 
 /// One call as all ranks of a launch make it, and what differs between them: an entry for each blockIdx.y.

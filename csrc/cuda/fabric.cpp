@@ -20,8 +20,8 @@ void enable_peer(int device, int peer) {
     cudaGetLastError();
     return;
   }
-  check_cuda(result, "GPU " + std::to_string(device) + " cannot reach the memory of GPU " +
-                         std::to_string(peer));
+  check_cuda(result,
+             "GPU " + std::to_string(device) + " cannot reach the memory of GPU " + std::to_string(peer));
 }
 
 }  // namespace
@@ -117,24 +117,31 @@ HostShare& Fabric::host_share(std::size_t local) const {
 
 GpuFault Fabric::fault() const {
   for (std::size_t local = 0; local < ranks_.size(); ++local) {
-    DeviceFault& fault = host_share(local).fault;
-    const std::uint64_t raised = AtomicRef(fault.raised).load(acquire);  // pairs with: Block::give_up()
-    if (raised == DeviceFault::none || raised == DeviceFault::told) continue;
-    const bool timed_out = raised == DeviceFault::timeout;
+    DeviceReport& report = host_share(local).report;
+    const std::uint64_t raised = AtomicRef(report.raised).load(acquire);  // pairs with: Block::give_up()
+    if (raised == DeviceReport::none || raised == DeviceReport::told) continue;
+    const bool timed_out = raised == DeviceReport::timeout;
     return {timed_out ? GpuFault::timeout : GpuFault::mismatch,
-            static_cast<int>(AtomicRef(fault.peer).load(relaxed)), AtomicRef(fault.sequence).load(relaxed)};
+            static_cast<int>(AtomicRef(report.peer).load(relaxed)), AtomicRef(report.sequence).load(relaxed)};
   }
   return {GpuFault::none, 0, 0};
 }
 
-std::uint64_t Fabric::finished() const {
-  return AtomicRef(host_share(0).fault.finished).load(acquire);  // pairs with: the end of a kernel
+GpuProgress Fabric::progress() const {
+  DeviceReport& report = host_share(0).report;
+  GpuProgress progress{};
+  progress.ended = AtomicRef(report.ended).load(acquire);  // pairs with: end()
+  progress.begun =
+      AtomicRef(report.begun).load(acquire);  // pairs with: begin(); after the line above, so no less
+  progress.newest = AtomicRef(report.newest).load(relaxed);
+  progress.finished = AtomicRef(report.finished).load(relaxed);
+  return progress;
 }
 
 void Fabric::give_up() {
   for (std::size_t local = 0; local < ranks_.size(); ++local) {
-    AtomicRef<std::uint64_t> raised(host_share(local).fault.raised);
-    if (raised.load(relaxed) == DeviceFault::none) raised.store(DeviceFault::told, release);
+    AtomicRef<std::uint64_t> raised(host_share(local).report.raised);
+    if (raised.load(relaxed) == DeviceReport::none) raised.store(DeviceReport::told, release);
   }
 }
 
@@ -185,8 +192,8 @@ void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, dim3 grid, c
   const auto& [kernel, name] = kernels()[algorithm];
   if (kernel == nullptr) throw InvalidArgument(std::string("there is no kernel of ") + name);
   void* arguments[] = {&call};
-  check_cuda(cudaLaunchCooperativeKernel(kernel, grid, dim3(static_cast<unsigned>(shape_.lanes)), arguments, 0,
-                                         stream),
+  check_cuda(cudaLaunchCooperativeKernel(kernel, grid, dim3(static_cast<unsigned>(shape_.lanes)), arguments,
+                                         0, stream),
              std::string("the launch of ") + name);
 }
 

@@ -46,7 +46,7 @@ class Fabric {
   void launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cudaStream_t stream);
 
   GpuFault fault() const;
-  std::uint64_t finished() const;
+  GpuProgress progress() const;
   void give_up();
 
  private:

@@ -37,19 +37,11 @@ struct Share {
     const int world = call->layout.world;
     return slice(is_uneven ? Chunks::at(offsets, world) : Chunks::equal(call->share, world));
   }
-  __device__ Chunks in_chunks() const {
-    return chunks(call->in_is_uneven, call->in_offsets);
-  }
-  __device__ Chunks out_chunks() const {
-    return chunks(call->out_is_uneven, call->out_offsets);
-  }
+  __device__ Chunks in_chunks() const { return chunks(call->in_is_uneven, call->in_offsets); }
+  __device__ Chunks out_chunks() const { return chunks(call->out_is_uneven, call->out_offsets); }
 
-  __device__ Span<const Byte> in() const {
-    return {static_cast<const Byte*>(buffers->in), call->in_bytes};
-  }
-  __device__ Span<Byte> out() const {
-    return {static_cast<Byte*>(buffers->out), call->out_bytes};
-  }
+  __device__ Span<const Byte> in() const { return {static_cast<const Byte*>(buffers->in), call->in_bytes}; }
+  __device__ Span<Byte> out() const { return {static_cast<Byte*>(buffers->out), call->out_bytes}; }
 
   /// Peers' buffers of which this block sees the same part as of its own.
   __device__ Range part_of_whole(std::size_t bytes) const {
@@ -106,8 +98,7 @@ template <class Algorithm>
 struct DeviceAdapter<Collective::reduce_scatter, Algorithm> {
   static __device__ void run(Block& team, const Share& share) {
     const Chunks chunks = share.in_chunks();
-    Algorithm::run(team, *share.links, share.in(), share.own_output(chunks), chunks,
-                   share.call->reduction);
+    Algorithm::run(team, *share.links, share.in(), share.own_output(chunks), chunks, share.call->reduction);
   }
 };
 
@@ -130,8 +121,7 @@ struct DeviceAdapter<Collective::all_gather, Algorithm> {
 template <class Algorithm>
 struct DeviceAdapter<Collective::all_to_all, Algorithm> {
   static __device__ void run(Block& team, const Share& share) {
-    Algorithm::run(team, *share.links, share.in(), share.in_chunks(), share.out(),
-                   share.out_chunks());
+    Algorithm::run(team, *share.links, share.in(), share.in_chunks(), share.out(), share.out_chunks());
   }
 };
 
@@ -153,17 +143,30 @@ struct DeviceAdapter<Collective::scatter, Algorithm> {
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::barrier, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
-    Algorithm::run(team, *share.links);
-  }
+  static __device__ void run(Block& team, const Share& share) { Algorithm::run(team, *share.links); }
 };
 
-/// Tells the host that the call has been made, once its last block has run.
-__device__ void end(Block& team, DeviceRank& rank, std::uint64_t sequence) {
+/// Tells the host that a kernel runs.
+__device__ void begin(const Block& team, DeviceRank& rank, std::uint64_t sequence) {
+  if (!team.leads() || blockIdx.x != 0) return;
+  DeviceReport& report = rank.host->report;
+  AtomicRef(report.newest).store(sequence, relaxed);
+  const std::uint64_t number = rank.kernels + 1;
+  AtomicRef(rank.kernels).store(number, relaxed);
+  AtomicRef(report.begun).store(number, release);  // pairs with: the host's load
+}
+
+/// Tells the host that it is over, once its last block is; and whether the call has been made.
+__device__ void end(Block& team, DeviceRank& rank, std::uint64_t sequence, bool is_made) {
   team.sync();
-  if (!team.leads() || atomicAdd(&rank.ended, 1U) + 1 != gridDim.x) return;
-  rank.ended = 0;
-  AtomicRef(rank.host->fault.finished).store(sequence, release);  // pairs with: the watcher's load
+  __threadfence();  // what begin() wrote is there before this block is counted
+  if (!team.leads() || atomicAdd(&rank.ended_blocks, 1U) + 1 != gridDim.x) return;
+  rank.ended_blocks = 0;
+  DeviceReport& report = rank.host->report;
+  const AtomicRef finished(report.finished);
+  if (is_made && finished.load(relaxed) < sequence) finished.store(sequence, relaxed);
+  AtomicRef(report.ended)
+      .store(AtomicRef(rank.kernels).load(relaxed), release);  // pairs with: the host's load
 }
 
 template <class Algorithm>
@@ -175,18 +178,20 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constan
   DeviceRank& rank = *call.ranks[blockIdx.y];
   if (call.unless_reached && rank.reached == call.sequence) return;
 
-  Block team(rank.host->fault, call.sequence, call.timeout_ns);
+  Block team(rank.host->report, call.sequence, call.timeout_ns);
+  begin(team, rank, call.sequence);
   const int channel = Share::channel();
-  DeviceLinks links(rank.memories, call.layout, rank.channels[channel],
-                    call.digest, call.first_rank + static_cast<int>(blockIdx.y), channel);
+  DeviceLinks links(rank.memories, call.layout, rank.channels[channel], call.digest,
+                    call.first_rank + static_cast<int>(blockIdx.y), channel);
   const Share share{&call, &links, &call.buffers[blockIdx.y]};
   if constexpr (kAccess != Access::none) {
     const bool needs_output = kAccess == Access::use && kCollective != Collective::reduce_scatter;
-    if (!meet(team, links, *share.buffers, rank.host->blocks, needs_output)) return;  // another kernel follows
+    if (!meet(team, links, *share.buffers, rank.host->blocks, needs_output))
+      return end(team, rank, call.sequence, false);  // another kernel follows
     if (channel == 0 && team.leads()) rank.reached = call.sequence;
   }
   DeviceAdapter<kCollective, Algorithm>::run(team, share);
-  end(team, rank, call.sequence);
+  end(team, rank, call.sequence, true);
 }
 
 template <Collective kCollective, class Algorithm>

@@ -20,8 +20,8 @@ struct DeviceLayout {
 
   static constexpr int kSlots = 4;
 
-  /// A lane's slot holds two sweeps of copies by a block of 512 lanes; a window's slot an equal share for each
-  /// rank. Not measured yet.
+  /// A lane's slot holds two sweeps of copies by a block of 512 lanes; a window's slot an equal share for
+  /// each rank. Not measured yet.
   static constexpr DeviceLayout of(int world, int channels, std::size_t lane_bytes = std::size_t{128} << 10,
                                    std::size_t window_bytes = std::size_t{256} << 10) {
     const auto ranks = static_cast<std::size_t>(world);

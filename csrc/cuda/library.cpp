@@ -19,9 +19,9 @@ bool is_capturing(cudaStream_t stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-/// Calls of a communicator run in the order in which they are made, whatever their streams: each leaves an event
-/// behind it. Not only once there is a second stream: the first one might be gone by then, and to wait for the
-/// device instead would be to wait for ranks that share it and wait for this one.
+/// Calls of a communicator run in the order in which they are made, whatever their streams: each leaves an
+/// event behind it. Not only once there is a second stream: the first one might be gone by then, and to wait
+/// for the device instead would be to wait for ranks that share it and wait for this one.
 ///
 /// While a graph is captured its own order holds: how calls on two streams of one capture follow one another
 /// is up to the program.
@@ -64,10 +64,10 @@ class OneRank final : public Gpu {
   }
   std::size_t bytes() const override { return fabric_->bytes(); }
   GpuFault fault() const override { return fabric_->fault(); }
-  std::uint64_t finished() const override { return fabric_->finished(); }
+  GpuProgress progress() const override { return fabric_->progress(); }
   void give_up() override { fabric_->give_up(); }
 
-  void launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream_number) override {
+  bool launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream_number) override {
     const OnDevice here(fabric_->device());
     const cudaStream_t stream = native(stream_number);
     const bool captures = is_capturing(stream);
@@ -77,6 +77,7 @@ class OneRank final : public Gpu {
     else
       launch_plain(task, buffers, stream);
     if (!captures) order_.leave(stream);
+    return !captures;
   }
 
  private:
@@ -97,7 +98,8 @@ class OneRank final : public Gpu {
     fabric_->launch(over, {&buffers, 1}, stream);
   }
 
-  /// A sum of what is scaled first: in place of the result if that has the room, else in memory of the stream.
+  /// A sum of what is scaled first: in place of the result if that has the room, else in memory of the
+  /// stream.
   void launch_scaled(const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {
     void* scaled = buffers.out;
     const bool borrows = task.out_bytes < task.in_bytes || buffers.out == nullptr;
@@ -159,13 +161,18 @@ class Library final : public GpuLibrary {
     check_cuda(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
     check_cuda(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
     check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-    return std::string(properties.name) + ", CUDA " + version(runtime) + ", driver for CUDA " + version(driver);
+    return std::string(properties.name) + ", CUDA " + version(runtime) + ", driver for CUDA " +
+           version(driver);
   }
 
-  int current_device() const override { return ringtree::current_device(); }
-  void use_device(int device) const override { check_cuda(cudaSetDevice(device), "cudaSetDevice"); }
+  int device_of(const void* memory) const override {
+    cudaPointerAttributes attributes{};
+    check_cuda(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes");
+    return attributes.type == cudaMemoryTypeDevice ? attributes.device : -1;
+  }
 
-  std::unique_ptr<Gpu> open(int rank, int world, const Exchange& exchange) override {
+  std::unique_ptr<Gpu> open(int device, int rank, int world, const Exchange& exchange) override {
+    const OnDevice here(device);
     return std::make_unique<OneRank>(rank, world, exchange);
   }
   std::unique_ptr<VirtualRanks> open_virtual(int world) override { return std::make_unique<AllRanks>(world); }

@@ -66,8 +66,12 @@ class DeviceLinks {
   }
 
   __device__ WindowOver<DevicePlaces> window() const {
-    return {DevicePlaces(memories_, channel_offset_, layout_->window_offset()), layout_->window,
-            state_->window, digest_, rank_, layout_->world};
+    return {DevicePlaces(memories_, channel_offset_, layout_->window_offset()),
+            layout_->window,
+            state_->window,
+            digest_,
+            rank_,
+            layout_->world};
   }
 
   template <class T>

@@ -3,10 +3,9 @@
 // A lane keeps a few packs of every source in registers: it loads those of the next source while it combines
 // the last one's, and stores nothing before all is combined. Small floats are summed in float32 over all
 // sources and rounded once.
-#include "cuda/reduction.h"
-
 #include "core/numeric.h"
 #include "core/platform.h"
+#include "cuda/reduction.h"
 
 namespace ringtree {
 namespace {
@@ -62,8 +61,7 @@ __device__ void combine_packs(T* destination, const void* const* sources, int n_
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
 #pragma unroll
-      for (int j = 0; j < kPerPack<T>; ++j)
-        sums[i][j] = Functor{}(sums[i][j], widen(element<T>(now[i], j)));
+      for (int j = 0; j < kPerPack<T>; ++j) sums[i][j] = Functor{}(sums[i][j], widen(element<T>(now[i], j)));
   }
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
@@ -123,10 +121,10 @@ template <DType dtype, class T>
 __device__ void combine_as(ReduceOp op, void* destination, const void* const* sources, int n_sources,
                            std::size_t count, int divisor) {
   switch (op) {
-#define RINGTREE_CASE(name, Functor)                                                                        \
-  case ReduceOp::name:                                                                                      \
-    if constexpr (kHasLoop<ReduceOp::name, dtype>)                                                          \
-      combine<T, Functor>(destination, sources, n_sources, count, divisor);                                 \
+#define RINGTREE_CASE(name, Functor)                                        \
+  case ReduceOp::name:                                                      \
+    if constexpr (kHasLoop<ReduceOp::name, dtype>)                          \
+      combine<T, Functor>(destination, sources, n_sources, count, divisor); \
     return;
     RINGTREE_REDUCE_OPS(RINGTREE_CASE)
 #undef RINGTREE_CASE
@@ -138,7 +136,8 @@ __device__ void scale_as(void* destination, const void* source, std::size_t coun
   if constexpr (std::is_floating_point_v<Accumulator<T>>) {
     const auto by = static_cast<Accumulator<T>>(factor);
     const std::size_t lanes = gridDim.x * static_cast<std::size_t>(blockDim.x);
-    for (std::size_t i = blockIdx.x * static_cast<std::size_t>(blockDim.x) + threadIdx.x; i < count; i += lanes)
+    for (std::size_t i = blockIdx.x * static_cast<std::size_t>(blockDim.x) + threadIdx.x; i < count;
+         i += lanes)
       static_cast<T*>(destination)[i] = narrow<T>(widen(static_cast<const T*>(source)[i]) * by);
   }
 }
@@ -149,14 +148,15 @@ __device__ void combine_lanes(DType dtype, ReduceOp op, int divisor, void* desti
                               const void* const* sources, int n_sources, std::size_t count) {
   switch (dtype) {
 #define RINGTREE_CASE(name, text, Storage) \
-  case DType::name: return combine_as<DType::name, Storage>(op, destination, sources, n_sources, count, divisor);
+  case DType::name:                        \
+    return combine_as<DType::name, Storage>(op, destination, sources, n_sources, count, divisor);
     RINGTREE_DTYPES(RINGTREE_CASE)
 #undef RINGTREE_CASE
   }
 }
 
-__global__ void __launch_bounds__(512) scale_kernel(DType dtype, void* destination, const void* source,
-                                                    std::size_t count, double factor) {
+__global__ void __launch_bounds__(512)
+    scale_kernel(DType dtype, void* destination, const void* source, std::size_t count, double factor) {
   switch (dtype) {
 #define RINGTREE_CASE(name, text, Storage) \
   case DType::name: return scale_as<Storage>(destination, source, count, factor);

@@ -49,12 +49,7 @@ class WindowOver {
  public:
   RT_HD WindowOver(const Places& places, SlotShape shape, WindowCursor& cursor, std::uint64_t digest,
                    int rank, int world)
-      : places_(places),
-        shape_(shape),
-        cursor_(&cursor),
-        digest_(digest),
-        rank_(rank),
-        world_(world) {}
+      : places_(places), shape_(shape), cursor_(&cursor), digest_(digest), rank_(rank), world_(world) {}
 
   /// Elements of a piece that a turn can carry.
   template <class T>

@@ -10,6 +10,7 @@ In short:
     rt.run_local(4, fn)         # fn(comm) on 4 ranks that are threads of this process
 """
 
+from ringtree import cuda
 from ringtree._core import Work, __version__
 from ringtree.catalogue import (
     COLLECTIVES,
@@ -52,6 +53,7 @@ __all__ = [
     "Work",
     "__version__",
     "algorithms",
+    "cuda",
     "init",
     "premul_sum",
     "run_local",

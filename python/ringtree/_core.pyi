@@ -117,6 +117,7 @@ class Communicator:
         algorithm: str,
         async_op: bool,
         keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def reduce(
         self,
@@ -130,9 +131,18 @@ class Communicator:
         algorithm: str,
         async_op: bool,
         keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def broadcast(
-        self, data: int, count: int, dtype: int, root: int, algorithm: str, async_op: bool, keep: object
+        self,
+        data: int,
+        count: int,
+        dtype: int,
+        root: int,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def all_gather(
         self,
@@ -143,6 +153,7 @@ class Communicator:
         algorithm: str,
         async_op: bool,
         keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def reduce_scatter(
         self,
@@ -155,9 +166,18 @@ class Communicator:
         algorithm: str,
         async_op: bool,
         keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def all_to_all(
-        self, in_: int, out: int, count: int, dtype: int, algorithm: str, async_op: bool, keep: object
+        self,
+        in_: int,
+        out: int,
+        count: int,
+        dtype: int,
+        algorithm: str,
+        async_op: bool,
+        keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def all_to_all_v(
         self,
@@ -169,6 +189,7 @@ class Communicator:
         algorithm: str,
         async_op: bool,
         keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def gather(
         self,
@@ -180,6 +201,7 @@ class Communicator:
         algorithm: str,
         async_op: bool,
         keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def scatter(
         self,
@@ -191,6 +213,7 @@ class Communicator:
         algorithm: str,
         async_op: bool,
         keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def barrier(self, algorithm: str, async_op: bool) -> Work | None: ...
     def send(
@@ -226,6 +249,7 @@ class Communicator:
 
     def survivors(self) -> list[int]: ...
     def exchange_with(self, members: Sequence[int], own: bytes) -> list[bytes]: ...
+    def synchronize(self) -> None: ...
     def abort(self, reason: str) -> None: ...
     def close(self) -> None: ...
 
@@ -249,3 +273,35 @@ class Quick:
     def send(self, x: object, to: object, /) -> bool: ...
     def recv(self, x: object, source: object, /) -> bool: ...
     def sendrecv(self, send: object, recv: object, to: object, source: object, /) -> bool: ...
+
+def gpu_count() -> int: ...
+def gpu_name(device: int) -> str: ...
+
+class GpuMemory:
+    @property
+    def address(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def gpu_allocate(nbytes: int) -> GpuMemory: ...
+def gpu_copy(to: int, from_: int, nbytes: int, stream: int) -> None: ...
+
+class VirtualRanks:
+    def __init__(self, world: int) -> None: ...
+    @property
+    def world(self) -> int: ...
+    def chosen(self, collective: str, nbytes: int) -> str: ...
+    def run(
+        self,
+        collective: str,
+        algorithm: str,
+        in_: list[int],
+        out: list[int],
+        count: int,
+        dtype: int,
+        op: int,
+        root: int,
+        timeout: float,
+        stream: int,
+    ) -> None: ...
+    def check_fault(self) -> None: ...

@@ -29,13 +29,23 @@ def empty(shape: int | Sequence[int], dtype: Any) -> Any:
         _check(str(dtype).removeprefix("torch."))
         block = allocate(max(count, 1) * dtype.itemsize)  # Torch takes no empty buffer
         return torch.frombuffer(block, dtype=dtype, count=max(count, 1))[:count].view(lengths)
-    kind = _numpy_dtype(dtype)
-    _check(kind.name)
+    kind = numpy_dtype(dtype)
     memory = memoryview(allocate(max(count * kind.itemsize, 1)))
     return np.frombuffer(memory, kind, count).reshape(lengths)
 
 
-def _numpy_dtype(dtype: Any) -> np.dtype[Any]:
+def numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    """NumPy's type by object or name, also those of ml_dtypes.
+
+    Raises:
+        InvalidArgument: there is no such type, or no collective takes it.
+    """
+    kind = _known_dtype(dtype)
+    _check(kind.name)
+    return kind
+
+
+def _known_dtype(dtype: Any) -> np.dtype[Any]:
     kind: np.dtype[Any]
     try:
         kind = np.dtype(dtype)

@@ -1,10 +1,11 @@
-"""From any array to an address: NumPy, Torch (CPU), the buffer protocol, `__array_interface__`, DLPack.
+"""From any array to an address: NumPy, Torch, CuPy, the buffer protocol, the array interfaces, DLPack.
 
 Memory is never copied, so only C-contiguous memory is taken: a collective over anything else would need a
 copy in and a copy out that nobody sees. The two common kinds, `numpy.ndarray` and `torch.Tensor`, go straight
 to their reader.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,13 @@ _NUMPY_CODES = {np.dtype(name): code for name, code in _CODES.items() if name ==
 _TORCH_CODES: dict[Any, int] = {}
 
 
+# A GPU, or -1 for the one that the memory is on, and a stream of it.
+Place: TypeAlias = tuple[int, int]
+
+# cudaStreamPerThread: for arrays of libraries that have no current stream.
+STREAM_OF_THREAD = 2
+
+
 @dataclass(slots=True)
 class Buffer:
     """Contiguous memory: `count` elements at `pointer`, which live as long as `owner` does."""
@@ -34,6 +42,7 @@ class Buffer:
     count: int
     dtype: int  # the core's code
     owner: object
+    place: "Place | None" = None  # of memory on a GPU
 
     @property
     def nbytes(self) -> int:
@@ -48,8 +57,8 @@ def as_buffer(x: ArrayLike, writable: bool) -> Buffer:
     """Where the memory of `x` lies.
 
     Args:
-        x: NumPy array, Torch CPU tensor, or an object with the buffer protocol, `__array_interface__` or
-            DLPack; any shape, C-contiguous.
+        x: NumPy array, Torch tensor, or an object with the buffer protocol, `__array_interface__`,
+            `__cuda_array_interface__` (CuPy) or, on the CPU, DLPack; any shape, C-contiguous.
         writable: whether the collective writes there.
 
     Raises:
@@ -99,8 +108,11 @@ def _from_torch(x: Any, writable: bool) -> Buffer:
     code = _TORCH_CODES.get(x.dtype)
     if code is None:
         code = _TORCH_CODES[x.dtype] = _code_of(str(x.dtype).removeprefix("torch."))
+    place = None
     if not x.is_cpu:
-        raise _on_device(str(x.device), "x.cpu()")
+        if not x.is_cuda:
+            raise _on_device(str(x.device), "x.cpu()")
+        place = (x.device.index, sys.modules["torch"].cuda.current_stream(x.device).cuda_stream)
     if writable and x.requires_grad and sys.modules["torch"].is_grad_enabled():
         raise InvalidArgument(
             "it requires grad, and autograd would not see that its values change; "
@@ -117,11 +129,50 @@ def _from_torch(x: Any, writable: bool) -> Buffer:
         )
     if pointer == 0 and count > 0:
         raise InvalidArgument(f"a {type(x).__name__} of {count} elements has no memory of its own")
-    return Buffer(pointer, count, code, x)
+    return Buffer(pointer, count, code, x, place)
 
 
 def _from_protocols(x: Any, writable: bool) -> Buffer:
+    if hasattr(x, "__cuda_array_interface__"):
+        return _from_cuda(x, writable)
     return _from_numpy(_array_over(x), writable)
+
+
+def _from_cuda(x: Any, writable: bool) -> Buffer:
+    """CuPy, Numba, rt.cuda.DeviceArray: version 3 of the interface."""
+    interface = x.__cuda_array_interface__
+    dtype = np.dtype(interface["typestr"])
+    code = _NUMPY_CODES.get(dtype)
+    if code is None:
+        code = _learn_numpy_dtype(dtype)
+    pointer, is_read_only = interface["data"]
+    if writable and is_read_only:
+        raise InvalidArgument("its memory is read-only, and the result goes there; pass a copy")
+    shape = interface["shape"]
+    strides = interface.get("strides")
+    if strides is not None and not _are_contiguous(shape, strides, dtype.itemsize):
+        raise InvalidArgument(
+            f"it is not C-contiguous (shape {shape}, strides {strides} bytes); "
+            "pass a contiguous copy, and copy a result back"
+        )
+    return Buffer(pointer, math.prod(shape), code, x, (-1, _stream_for(x, interface)))
+
+
+def _are_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    expected = itemsize
+    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if length > 1 and stride != expected:
+            return False
+        expected *= length
+    return True
+
+
+def _stream_for(x: Any, interface: dict[str, Any]) -> int:
+    """The stream on which the library of `x` works now, else the one that the array names."""
+    if type(x).__module__.partition(".")[0] == "cupy":
+        current: int = sys.modules["cupy"].cuda.get_current_stream().ptr
+        return current
+    return interface.get("stream") or STREAM_OF_THREAD
 
 
 def _array_over(x: Any) -> np.ndarray[Any, Any]:
@@ -134,8 +185,6 @@ def _array_over(x: Any) -> np.ndarray[Any, Any]:
         raise InvalidArgument(f"NumPy cannot read its buffer: {error}") from None
     if hasattr(x, "__array_interface__"):
         return np.asarray(x)
-    if hasattr(x, "__cuda_array_interface__"):
-        raise _on_device("a CUDA device", "a copy in CPU memory")
     if not (hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")):
         raise _not_an_array(x)
     kind, number = x.__dlpack_device__()
@@ -160,8 +209,7 @@ def _not_an_array(x: object) -> InvalidArgument:
 
 def _on_device(device: str, instead: str) -> InvalidArgument:
     return InvalidArgument(
-        f"its memory is on {device}; this build of ringtree has no CUDA fabric and reaches CPU memory only: "
-        f"pass {instead}"
+        f"its memory is on {device}, and ringtree reaches that of CPUs, and of GPUs by CUDA: pass {instead}"
     )
 
 

@@ -4,10 +4,11 @@ import operator
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 from ringtree.communicator import Communicator, in_short, open_communicator
+from ringtree.cuda import own_stream
 from ringtree.errors import Aborted, InvalidArgument
 from ringtree.launch import timeout_of
 from ringtree.tuning import read_settings
@@ -21,6 +22,7 @@ def run_local(
     *args: Any,
     timeout: float | None = None,
     transport: str = "threads",
+    device: str = "cpu",
 ) -> list[Result]:
     """Run `fn(comm, *args)` on `world` ranks, each a thread named "rank N" of this process.
 
@@ -32,6 +34,7 @@ def run_local(
         args: passed on to each rank, the same objects.
         timeout: seconds that bound every wait; by default those in RINGTREE_TIMEOUT, else 300.
         transport: "threads", or "shm" as between processes.
+        device: "cuda": each rank has a stream of its own, in Torch and CuPy, on the current GPU.
 
     Returns:
         What each rank returned, by rank.
@@ -45,7 +48,14 @@ def run_local(
         count = 0
     if count < 1:
         raise InvalidArgument(f"run_local: the world size must be an integer of 1 or more, not {world!r}")
-    return _LocalWorld(count, timeout_of(timeout, os.environ), transport).run(lambda comm: fn(comm, *args))
+
+    def body(comm: Communicator) -> Result:
+        with own_stream() if device == "cuda" else nullcontext():
+            return fn(comm, *args)
+
+    if device not in ("cpu", "cuda"):
+        raise InvalidArgument(f'run_local: device must be "cpu" or "cuda", not {device!r}')
+    return _LocalWorld(count, timeout_of(timeout, os.environ), transport).run(body)
 
 
 class _LocalWorld:

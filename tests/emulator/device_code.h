@@ -38,8 +38,6 @@ std::byte* shared_memory();
 void block_barrier();
 /// How many lanes of the block came with true, once all have come.
 int block_vote(bool mine);
-/// A barrier; whether any lane of the block voted.
-bool block_vote(bool vote);
 void warp_barrier();
 void yield_lane();
 void fence();
@@ -48,7 +46,6 @@ std::uint64_t global_timer_ns();
 }  // namespace ringtree_emulator
 
 inline void __syncthreads() { ringtree_emulator::block_barrier(); }
-inline int __syncthreads_or(int predicate) { return ringtree_emulator::block_vote(predicate != 0) ? 1 : 0; }
 inline int __syncthreads_count(int mine) { return ringtree_emulator::block_vote(mine != 0); }
 inline int __syncthreads_or(int mine) { return ringtree_emulator::block_vote(mine != 0) != 0 ? 1 : 0; }
 inline int __syncthreads_and(int mine) { return ringtree_emulator::block_vote(mine == 0) == 0 ? 1 : 0; }

@@ -43,9 +43,6 @@ class Place {
 
   /// Counts in turns: one is added to, one may still be read, one is cleared for the next vote.
   std::array<std::atomic<int>, 3> votes{};
-  /// The newest vote, by its number in the lane that cast it. Two words, because a lane may cast the next
-  /// vote before another has seen this one; none casts the one after it before all have.
-  Word votes[2]{{0}, {0}};
   std::vector<std::unique_ptr<Barrier>> warps;
 
  private:
@@ -66,7 +63,6 @@ class Place {
 
 thread_local Place* running = nullptr;
 thread_local std::size_t votes_cast = 0;
-thread_local std::uint32_t votes_of_this_lane = 0;
 
 Place& running_place() {
   if (running == nullptr) {
@@ -135,7 +131,6 @@ void run_lane(const Launch& launch, Place& place, std::size_t first_block, std::
               std::size_t lane) {
   running = &place;
   votes_cast = 0;
-  votes_of_this_lane = 0;
   threadIdx = at(lane, launch.block);
   blockDim = launch.block;
   gridDim = launch.grid;
@@ -238,15 +233,6 @@ cudaError_t blocks_per_multiprocessor(int* blocks, const void* kernel, int block
 
 std::byte* shared_memory() { return running_place().shared(); }
 void block_barrier() { running_place().all.arrive_and_wait(); }
-
-bool block_vote(bool vote) {
-  Place& place = running_place();
-  const std::uint32_t number = ++votes_of_this_lane;
-  Word& cast = place.votes[number % 2];
-  if (vote) cast.store(number, std::memory_order_relaxed);  // the barrier orders it
-  place.all.arrive_and_wait();
-  return cast.load(std::memory_order_relaxed) == number;
-}
 
 int block_vote(bool mine) {
   Place& place = running_place();

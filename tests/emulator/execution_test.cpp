@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 #include <thread>
@@ -305,6 +306,25 @@ TEST(ExecutionDeathTest, DeviceCodeOutsideAKernelEndsTheProcess) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(__syncthreads(), "device code called by a thread that runs no kernel");
 }
+
+#ifdef __SANITIZE_THREAD__
+__global__ void forget_the_barrier(int* values) {
+  values[threadIdx.x] = 1;
+  values[2 + threadIdx.x] = values[1 - threadIdx.x];
+}
+
+TEST(ExecutionDeathTest, ThreadSanitizerSeesAMissingBarrier) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        const Array<int> values(4);
+        static_cast<void>(launched(forget_the_barrier, 1, 2, nullptr, values.get()));
+        cudaDeviceSynchronize();
+        std::exit(0);
+      },
+      testing::ExitedWithCode(66), "data race");
+}
+#endif
 
 }  // namespace
 }  // namespace ringtree_emulator

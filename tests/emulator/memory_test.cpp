@@ -176,5 +176,31 @@ TEST_F(MemoryTest, AForkedChildHasNoDevice) {
   EXPECT_EQ(status, 0);
 }
 
+__global__ void write_behind(char* end) { *end = 1; }
+
+TEST(MemoryDeathTest, AKernelThatWritesBehindItsMemoryEndsTheProcess) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(
+      {
+        const Array<char> page(4096);
+        static_cast<void>(launched(write_behind, 1, 1, nullptr, page.get() + 4096));
+        cudaDeviceSynchronize();
+      },
+      "");
+}
+
+#ifdef __SANITIZE_ADDRESS__
+TEST(MemoryDeathTest, AddressSanitizerSeesTheLastByte) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(
+      {
+        const Array<char> odd(101);
+        static_cast<void>(launched(write_behind, 1, 1, nullptr, odd.get() + 101));
+        cudaDeviceSynchronize();
+      },
+      "AddressSanitizer");
+}
+#endif
+
 }  // namespace
 }  // namespace ringtree_emulator

@@ -38,9 +38,12 @@ void Pool::start(std::size_t count, std::function<void(std::size_t)> job, std::f
   for (std::size_t index = 0; index < count; ++index) {
     workers[index]->crowd = crowd;
     workers[index]->index = index;
-    workers[index]->orders.fetch_add(1,
-                                     std::memory_order_release);  // pairs with: the acquire load in serve()
-    wake_all(workers[index]->orders);
+  }
+  // Only now, and without acquiring anything on the way: what the first has done by the time that the last is
+  // woken must not look ordered before it, or ThreadSanitizer would miss their races.
+  for (Worker* const worker : workers) {
+    worker->orders.fetch_add(1, std::memory_order_release);  // pairs with: the acquire load in serve()
+    wake_all(worker->orders);
   }
 }
 

@@ -18,8 +18,8 @@ bool is_captured(cudaStream_t stream) {
   return cudaStreamIsCapturing(stream, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone;
 }
 
-void free_pooled(void* memory) {
-  if (free_allocation(memory, Allocation::pooled)) return;
+void free_in_order(void* memory, Allocation::Kind kind) {
+  if (free_allocation(memory, kind)) return;
   std::fprintf(stderr, "ringtree emulator: cudaFreeAsync of memory that has been freed before\n");
   std::abort();
 }
@@ -55,9 +55,9 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t handle) {
     if (memory == nullptr) return cudaSuccess;
     const auto known = find_allocation(memory, 0);
     const bool captured = is_captured(handle);
-    if (!known || known->base != memory || known->kind != (captured ? Allocation::graph : Allocation::pooled))
-      return cudaErrorInvalidValue;
+    if (!known || known->base != memory || !known->is_own()) return cudaErrorInvalidValue;
+    if (captured != (known->kind == Allocation::graph)) return cudaErrorInvalidValue;
     if (captured) return submit(*stream, [] {});  // until the graph goes
-    return submit(*stream, [memory] { free_pooled(memory); });
+    return submit(*stream, [memory, kind = known->kind] { free_in_order(memory, kind); });
   });
 }

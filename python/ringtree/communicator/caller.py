@@ -8,7 +8,7 @@ import operator
 from collections.abc import Iterable
 
 from ringtree import _core
-from ringtree.buffers import ArrayLike, Buffer, as_buffer
+from ringtree.buffers import ArrayLike, Buffer, Place, as_buffer
 from ringtree.catalogue import Op, op_code
 from ringtree.errors import InvalidArgument
 
@@ -38,6 +38,22 @@ class Caller:
             return as_buffer(x, True)
         except InvalidArgument as error:
             raise self._refusal(call, f"{name} cannot take the result: {error}") from None
+
+    def _place(self, call: str, *buffers: Buffer | None) -> Place | None:
+        """Where all of them are: None on the CPU, else a GPU and the stream to work on."""
+        places = {buffer.place for buffer in buffers if buffer is not None and buffer.count > 0}
+        if len(places) > 1:
+            words = ["the CPU" if place is None else f"stream {place[1]} of a GPU" for place in places]
+            raise self._refusal(
+                call, f"all arrays of a call must be in one place, not on {' and '.join(words)}"
+            )
+        if places:
+            return places.pop()
+        return next((buffer.place for buffer in buffers if buffer is not None), None)
+
+    def _on_cpu(self, call: str, *buffers: Buffer) -> None:
+        if self._place(call, *buffers) is not None:
+            raise self._refusal(call, "messages between two ranks are for arrays on the CPU so far")
 
     def _op(self, call: str, op: Op) -> tuple[int, float]:
         try:

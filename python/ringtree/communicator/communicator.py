@@ -17,6 +17,7 @@ from ringtree.allocation import empty
 from ringtree.communicator.movement import Movement
 from ringtree.communicator.point_to_point import PointToPoint
 from ringtree.communicator.reductions import Reductions
+from ringtree.cuda import empty as empty_on_gpu
 from ringtree.errors import InvalidArgument, RankFailure
 from ringtree.rendezvous import Exchange, through_parent
 from ringtree.tuning import Settings
@@ -27,8 +28,9 @@ class Communicator(Reductions, Movement, PointToPoint):
 
     Collectives are called by every rank, in the same order, with matching arguments; ranks compare, and
     each is told of a difference. Calls run in the order in which they were made, and several asynchronous
-    ones may be in flight. Arrays are NumPy's, Torch's (CPU), or anything with the buffer protocol or DLPack,
-    and must be contiguous.
+    ones may be in flight. Arrays are NumPy's, Torch's, CuPy's, or anything with the buffer protocol or
+    DLPack, and must be contiguous. Calls on arrays of a GPU are enqueued on the current stream of the array's library
+    and return at once.
 
     After an InvalidArgument the communicator is as good as before. After any other error of a call it is not:
     every rank gets one, and the thing to do is to close it and open another.
@@ -83,7 +85,19 @@ class Communicator(Reductions, Movement, PointToPoint):
             self._check_algorithm("barrier", algorithm)
         return self._core.barrier(algorithm, async_op)
 
-    def empty(self, shape: int | Sequence[int], dtype: Any = "float32") -> Any:
+    def synchronize(self) -> None:
+        """Return when the calls on the GPU are over that were made so far, those in captured graphs excepted.
+
+        Calls on arrays of a GPU return when they are enqueued, like everything on a stream, and so nobody is
+        there to be told if one goes wrong. Here, in the next call and in close() one is.
+
+        Raises:
+            Timeout: they are not over after `timeout` seconds, or a rank did not come to one of them.
+            RingtreeError: as all_reduce.
+        """
+        self._core.synchronize()
+
+    def empty(self, shape: int | Sequence[int], dtype: Any = "float32", *, device: str | None = None) -> Any:
         """An array in memory that the other ranks can map, of whatever content.
 
         Collectives of 64 KiB and more whose arrays all come from here reduce and copy them directly, without
@@ -94,16 +108,18 @@ class Communicator(Reductions, Movement, PointToPoint):
         Args:
             shape: a number of elements, or their number in each dimension.
             dtype: NumPy's, by object or name, or a `torch.dtype`. Bytes of this shape and type must be there.
+            device: "cuda": in the memory of the current GPU.
 
         Returns:
-            A NumPy array, or a Torch tensor if `dtype` is Torch's; contiguous.
+            A NumPy array, or a Torch tensor if `dtype` is Torch's; contiguous. On a GPU a CuPy array in place
+            of NumPy's if CuPy has been imported, else an `rt.cuda.DeviceArray`.
 
         Raises:
             InvalidArgument: there is no such type.
             TransportError: there is not so much memory.
         """
         try:
-            return empty(shape, dtype)
+            return empty(shape, dtype) if device in (None, "cpu") else empty_on_gpu(shape, dtype, device)
         except InvalidArgument as error:
             raise self._refusal("empty", error) from None
 

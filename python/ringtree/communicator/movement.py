@@ -33,7 +33,14 @@ class Movement(Caller):
             self._check_algorithm("broadcast", algorithm)
         buffer = (self._input if root == self._rank else self._output)("broadcast", "x", x)
         return self._core.broadcast(
-            buffer.pointer, buffer.count, buffer.dtype, root, algorithm, async_op, buffer.owner
+            buffer.pointer,
+            buffer.count,
+            buffer.dtype,
+            root,
+            algorithm,
+            async_op,
+            buffer.owner,
+            buffer.place,
         )
 
     def all_gather(
@@ -107,6 +114,7 @@ class Movement(Caller):
             algorithm,
             async_op,
             (source.owner, target.owner),
+            self._place(call, source, target),
         )
 
     def all_to_all(
@@ -145,6 +153,7 @@ class Movement(Caller):
             algorithm,
             async_op,
             (source.owner, target.owner),
+            self._place(call, source, target),
         )
 
     def all_to_all_v(
@@ -189,6 +198,7 @@ class Movement(Caller):
             algorithm,
             async_op,
             (source.owner, target.owner),
+            self._place(call, source, target),
         )
 
     def gather(
@@ -233,6 +243,7 @@ class Movement(Caller):
             algorithm,
             async_op,
             (part.owner, whole.owner if whole else None),
+            self._place("gather", part, whole),
         )
 
     def scatter(
@@ -277,6 +288,7 @@ class Movement(Caller):
             algorithm,
             async_op,
             (part.owner, whole.owner if whole else None),
+            self._place("scatter", part, whole),
         )
 
     def _whole(self, call: str, name: str, whole: Buffer, part: Buffer) -> Buffer:

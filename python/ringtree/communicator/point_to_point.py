@@ -27,6 +27,7 @@ class PointToPoint(Caller):
             return None
         peer = self._peer("send", "to", to)
         buffer = self._input("send", "x", x)
+        self._on_cpu("send", buffer)
         return self._core.send(buffer.pointer, buffer.count, buffer.dtype, peer, async_op, buffer.owner)
 
     def recv(self, x: ArrayLike, source: int, *, async_op: bool = False) -> Work | None:
@@ -44,6 +45,7 @@ class PointToPoint(Caller):
             return None
         peer = self._peer("recv", "source", source)
         buffer = self._output("recv", "x", x)
+        self._on_cpu("recv", buffer)
         return self._core.recv(buffer.pointer, buffer.count, buffer.dtype, peer, async_op, buffer.owner)
 
     def sendrecv(
@@ -67,6 +69,7 @@ class PointToPoint(Caller):
         leaving, arriving = self._input("sendrecv", "send", send), self._output("sendrecv", "recv", recv)
         self._check_same_dtype("sendrecv", leaving, arriving, ("send", "recv"))
         self._check_apart("sendrecv", leaving, arriving, ("send", "recv"))
+        self._on_cpu("sendrecv", leaving, arriving)
         return self._core.sendrecv(
             leaving.pointer,
             leaving.count,

@@ -62,6 +62,7 @@ class Reductions(Caller):
             algorithm,
             async_op,
             (source.owner, target.owner),
+            self._place("all_reduce", source, target),
         )
 
     def reduce(
@@ -117,6 +118,7 @@ class Reductions(Caller):
             algorithm,
             async_op,
             (source.owner, target.owner),
+            self._place("reduce", source, target),
         )
 
     def reduce_scatter(
@@ -208,6 +210,7 @@ class Reductions(Caller):
             algorithm,
             async_op,
             (source.owner, target.owner),
+            self._place(call, source, target),
         )
 
     def _pair(self, call: str, x: ArrayLike, out: ArrayLike) -> tuple[Buffer, Buffer]:

@@ -62,7 +62,8 @@ TEST(DeviceAllReduce, SumsOnEveryRankInPlaceAndNot) {
       task.dtype = DType::int32;
       const Buffers& result = in_place ? in : out;
       run(fabric, task, in, result);
-      for (int rank = 0; rank < world; ++rank) ASSERT_EQ(result.get<std::int32_t>(rank), sum_of(world, count));
+      for (int rank = 0; rank < world; ++rank)
+        ASSERT_EQ(result.get<std::int32_t>(rank), sum_of(world, count));
     }
   });
 }
@@ -82,19 +83,20 @@ TEST(DeviceReduce, SumsAtTheRoot) {
 }
 
 TEST(DeviceReduceScatter, GivesEachRankItsShareOfTheSum) {
-  for_each(Collective::reduce_scatter, [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
-    const std::size_t all = count * static_cast<std::size_t>(world);
-    const Buffers in(world, all * kWidth), out(world, count * kWidth);
-    for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, all));
-    GpuTask task{algorithm};
-    task.in_bytes = all * kWidth;
-    task.out_bytes = task.share = count * kWidth;
-    task.dtype = DType::int32;
-    run(fabric, task, in, out);
-    for (int rank = 0; rank < world; ++rank)
-      ASSERT_EQ(out.get<std::int32_t>(rank),
-                part(sum_of(world, all), static_cast<std::size_t>(rank) * count, count));
-  });
+  for_each(Collective::reduce_scatter,
+           [](Fabric& fabric, int world, std::uint8_t algorithm, std::size_t count) {
+             const std::size_t all = count * static_cast<std::size_t>(world);
+             const Buffers in(world, all * kWidth), out(world, count * kWidth);
+             for (int rank = 0; rank < world; ++rank) in.put(rank, values_of(rank, all));
+             GpuTask task{algorithm};
+             task.in_bytes = all * kWidth;
+             task.out_bytes = task.share = count * kWidth;
+             task.dtype = DType::int32;
+             run(fabric, task, in, out);
+             for (int rank = 0; rank < world; ++rank)
+               ASSERT_EQ(out.get<std::int32_t>(rank),
+                         part(sum_of(world, all), static_cast<std::size_t>(rank) * count, count));
+           });
 }
 
 TEST(DeviceBroadcast, GivesEveryRankTheRootsValues) {
@@ -198,7 +200,8 @@ TEST(DeviceCollectives, TakeUnequalShares) {
           const std::size_t begin = offsets[static_cast<std::size_t>(peer)] / kWidth;
           const std::size_t size = offsets[static_cast<std::size_t>(peer) + 1] / kWidth - begin;
           if (collective == Collective::all_gather)
-            ASSERT_EQ(part(out.get<std::int32_t>(rank), begin, size), part(values_of(peer, all / kWidth), 0, size));
+            ASSERT_EQ(part(out.get<std::int32_t>(rank), begin, size),
+                      part(values_of(peer, all / kWidth), 0, size));
           else if (peer == rank)
             ASSERT_EQ(part(out.get<std::int32_t>(rank), 0, size),
                       part(sum_of(kWorld, all / kWidth), begin, size));

@@ -20,7 +20,8 @@ inline FabricShape small_shape(int world, int channels = 2) {
 class Buffers {
  public:
   Buffers(int world, std::size_t bytes, std::size_t offset = 0) : bytes_(bytes), offset_(offset) {
-    for (int rank = 0; rank < world; ++rank) owned_.push_back(allocate_on_device(bytes + offset + 1, "a test"));
+    for (int rank = 0; rank < world; ++rank)
+      owned_.push_back(allocate_on_device(bytes + offset + 1, "a test"));
   }
 
   std::byte* at(int rank) const { return owned_[static_cast<std::size_t>(rank)].get() + offset_; }
@@ -57,7 +58,7 @@ inline void run(Fabric& fabric, GpuTask task, const Buffers& in, const Buffers& 
   fabric.launch(task, buffers, nullptr);
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   ASSERT_EQ(fabric.fault().kind, GpuFault::none) << "peer " << fabric.fault().peer;
-  ASSERT_EQ(fabric.finished(), task.sequence);
+  ASSERT_EQ(fabric.progress().finished, task.sequence);
 }
 
 /// The algorithms that have kernels, as indices in the catalogue.

@@ -1,0 +1,72 @@
+// A communicator's calls on a GPU: what runs them, and who watches over them while no thread of the host
+// waits.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "communicator/choice.h"
+#include "communicator/host_entry.h"
+#include "communicator/liveness.h"
+#include "communicator/segment.h"
+#include "core/gpu.h"
+
+namespace ringtree {
+
+class GpuCalls {
+ public:
+  /// Collective: opens the fabric.
+  GpuCalls(Segment& segment, const Liveness& liveness, int device, int rank,
+           const std::atomic<double>& timeout_seconds, const GpuLibrary::Exchange& exchange);
+  GpuCalls(const GpuCalls&) = delete;
+  GpuCalls& operator=(const GpuCalls&) = delete;
+  ~GpuCalls();
+
+  /// What runs a call, and what does if that cannot (-1: nothing): by the name that the user gave, or "auto".
+  /// Throws InvalidArgument. `bytes` as in Priced.
+  std::pair<std::uint8_t, int> choose(Collective collective, const std::string& algorithm, std::size_t bytes,
+                                      bool even) const;
+  void force(Collective collective, std::uint8_t algorithm);
+  int device() const { return gpu_->device(); }
+
+  /// Enqueues a call that has been entered on the board.
+  void launch(const CallHeader& call, const Task& task, GpuTask on_gpu, std::size_t unit, GpuStream stream);
+
+  /// Returns when all calls are over that have been launched. Throws what went wrong with them, if something
+  /// did. `seconds`: Timeout after that time.
+  void wait(double seconds) const;
+
+  /// Until neither this rank nor a peer touches the memory of another any more, or that is hopeless.
+  void drain() const;
+
+ private:
+  void watch();
+  void look();
+  void tell(const GpuFault& fault) const;
+  std::string describe_call(std::uint64_t sequence) const;
+  bool is_idle(const GpuProgress& progress) const {
+    return !progress.runs() && progress.finished >= launched_.load(std::memory_order_acquire);
+  }
+
+  Segment* segment_;
+  const Liveness* liveness_;
+  int rank_;
+  const std::atomic<double>* timeout_seconds_;
+  std::unique_ptr<Gpu> gpu_;
+  Choice reaching_, staged_;
+  std::atomic<std::uint64_t> launched_{0};  ///< sequence number of the newest call that is in no graph
+
+  std::mutex mutex_;
+  std::condition_variable ends_;
+  bool closing_ = false;
+  std::thread watcher_;
+};
+
+}  // namespace ringtree

@@ -1,0 +1,100 @@
+"""All ranks of a world on one GPU, launched together."""
+
+from collections.abc import Sequence
+
+from ringtree import _core
+from ringtree.buffers import ArrayLike, Buffer, as_buffer
+from ringtree.catalogue import Op, op_code
+from ringtree.errors import InvalidArgument
+
+
+class VirtualRanks:
+    """A world whose ranks exist on one GPU only: one cooperative launch runs a collective of all of them.
+
+    For tests and measurements of the kernels: they are those that ranks in processes or threads run, without
+    the time that several launches take. The GPU refuses a launch of ranks that it cannot hold at once.
+    """
+
+    def __init__(self, world: int, *, timeout: float = 60) -> None:
+        """Memory for the links of `world` ranks, 1 to 16, on the current GPU.
+
+        Args:
+            world: how many ranks.
+            timeout: seconds after which a kernel gives up waiting.
+
+        Raises:
+            InvalidArgument: so many do not fit.
+            TransportError: there is no GPU, or no CUDA fabric.
+        """
+        self._core = _core.VirtualRanks(world)
+        self._timeout = timeout
+
+    @property
+    def world_size(self) -> int:
+        """Ranks."""
+        return self._core.world
+
+    def chosen(self, collective: str, nbytes: int) -> str:
+        """The algorithm that "auto" takes: see Communicator.chosen."""
+        return self._core.chosen(collective, nbytes)
+
+    def run(
+        self,
+        collective: str,
+        inputs: Sequence[ArrayLike],
+        outputs: Sequence[ArrayLike],
+        *,
+        op: Op = "sum",
+        root: int = 0,
+        algorithm: str = "auto",
+    ) -> None:
+        """Enqueue one collective of all ranks on the current stream of the arrays' library.
+
+        Args:
+            collective: one of `rt.COLLECTIVES`.
+            inputs: an array a rank, as that rank would pass it; for broadcast the same as `outputs`.
+            outputs: an array a rank, for the result; every rank has one, also where only the root's is used.
+            op: as for all_reduce, except premul_sum.
+            root: where there is one.
+            algorithm: "auto" or one of `rt.algorithms(collective)` that has a kernel.
+
+        Raises:
+            InvalidArgument: an argument is wrong; nothing was enqueued.
+        """
+        sources = [as_buffer(x, False) for x in inputs]
+        targets = [as_buffer(x, True) for x in outputs]
+        first, result = sources[0], targets[0]
+        if first.place is None or result.place is None:
+            raise InvalidArgument("virtual ranks need arrays on a GPU")
+        self._check(sources)
+        self._check(targets)
+        smaller = first if collective in ("all_gather", "gather") else result
+        count = first.count // self.world_size if collective == "all_to_all" else smaller.count
+        self._core.run(
+            collective,
+            algorithm,
+            [x.pointer for x in sources],
+            [x.pointer for x in targets],
+            count,
+            first.dtype,
+            op_code(op)[0],
+            root,
+            self._timeout,
+            first.place[1],
+        )
+
+    def check(self) -> None:
+        """Raise if a kernel has given up; to be called when they are over.
+
+        Raises:
+            Timeout: a rank waited for another in vain. Create new ones.
+        """
+        self._core.check_fault()
+
+    def _check(self, buffers: list[Buffer]) -> None:
+        kinds = {(buffer.count, buffer.dtype) for buffer in buffers}
+        if len(kinds) != 1 or len(buffers) != self.world_size:
+            raise InvalidArgument(
+                f"virtual ranks: there must be {self.world_size} arrays of one size and type, "
+                f"not {', '.join(map(str, buffers))}"
+            )
