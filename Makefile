@@ -108,8 +108,9 @@ cuda: $(READY)  ## compile the kernels for sm_80, sm_90 and PTX, where there is 
 ifeq ($(CUDACXX),)
 	@echo 'CUDA compile skipped: nvcc not found'
 else
-	test -e build/cuda/build.ninja || cmake --preset cuda
+	@cmake --preset cuda > /dev/null
 	cmake --build --preset cuda
+	@cmake --install build/cuda --component module --prefix python > /dev/null
 endif
 
 sanitize: tsan asan  ## the C++ tests under ThreadSanitizer, AddressSanitizer and UBSan

@@ -88,7 +88,8 @@ void Communicator::synchronize() {
 /// Under `order_`.
 void Communicator::open_gpu(int device) {
   const auto exchange = [this](const std::string& own) { return exchange_in_call(own); };
-  gpu_ = std::make_unique<GpuCalls>(*segment_, *liveness_, device, rank_, timeout_seconds_, exchange);
+  gpu_ = std::make_unique<GpuCalls>(*segment_, *liveness_, transport_, device, rank_, timeout_seconds_,
+                                    exchange);
   for (std::size_t collective = 0; collective < kCollectives; ++collective) {
     const auto which = static_cast<Collective>(collective);
     if (choice_.is_forced(which)) gpu_->force(which, choice_.choose(which, 1, true));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
 #include <vector>
 
 #include "communicator/call.h"
@@ -22,16 +23,36 @@ constexpr auto kNap = std::chrono::microseconds(50);
 
 }  // namespace
 
-GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, int device, int rank,
-                   const std::atomic<double>& timeout_seconds, const GpuLibrary::Exchange& exchange)
+GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, const std::string& transport, int device,
+                   int rank, const std::atomic<double>& timeout_seconds, const GpuLibrary::Exchange& exchange)
     : segment_(&segment),
       liveness_(&liveness),
       rank_(rank),
       timeout_seconds_(&timeout_seconds),
       gpu_(gpu_library().open(device, rank, segment.world(), exchange)),
       reaching_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), true)),
-      staged_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), false)),
-      watcher_([this] { watch(); }) {}
+      staged_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), false)) {
+  if (transport != "threads" && segment.world() > 1) share_tables(transport, exchange);
+  watcher_ = std::thread([this] { watch(); });
+}
+
+/// Where ranks find the blocks that their peers let them map: memory of the same transport as all else.
+void GpuCalls::share_tables(const std::string& name, const GpuLibrary::Exchange& exchange) {
+  constexpr std::size_t kLongestName = 255;
+  const std::unique_ptr<Transport> transport = make_transport(name);
+  const std::size_t bytes = static_cast<std::size_t>(segment_->world()) * sizeof(GpuBlockTable);
+  std::string own(kLongestName, '\0');
+  if (rank_ == 0) {
+    std::string created;
+    std::tie(created, tables_) = transport->create(bytes);
+    std::copy(created.begin(), created.end(), own.begin());
+  }
+  const std::string given = exchange(own)[0].c_str();  // up to the first zero byte
+  if (rank_ != 0) tables_ = transport->open(given, bytes);
+  exchange(own);
+  transport->forget(given);
+  gpu_->share_blocks(reinterpret_cast<GpuBlockTable*>(tables_->data()));
+}
 
 GpuCalls::~GpuCalls() {
   {

@@ -17,13 +17,14 @@
 #include "communicator/liveness.h"
 #include "communicator/segment.h"
 #include "core/gpu.h"
+#include "transports/transport.h"
 
 namespace ringtree {
 
 class GpuCalls {
  public:
   /// Collective: opens the fabric.
-  GpuCalls(Segment& segment, const Liveness& liveness, int device, int rank,
+  GpuCalls(Segment& segment, const Liveness& liveness, const std::string& transport, int device, int rank,
            const std::atomic<double>& timeout_seconds, const GpuLibrary::Exchange& exchange);
   GpuCalls(const GpuCalls&) = delete;
   GpuCalls& operator=(const GpuCalls&) = delete;
@@ -47,6 +48,7 @@ class GpuCalls {
   void drain() const;
 
  private:
+  void share_tables(const std::string& transport, const GpuLibrary::Exchange& exchange);
   void watch();
   void look();
   void tell(const GpuFault& fault) const;
@@ -59,6 +61,7 @@ class GpuCalls {
   const Liveness* liveness_;
   int rank_;
   const std::atomic<double>* timeout_seconds_;
+  std::unique_ptr<Memory> tables_;  ///< of blocks, if the ranks are processes
   std::unique_ptr<Gpu> gpu_;
   Choice reaching_, staged_;
   std::atomic<std::uint64_t> launched_{0};  ///< sequence number of the newest call that is in no graph

@@ -61,6 +61,18 @@ struct GpuProgress {
   bool runs() const { return begun != ended; }
 };
 
+/// The memory that a rank of another process lets its peers map: in memory that their hosts share, filled
+/// from the front.
+struct GpuBlockTable {
+  static constexpr std::size_t kBlocks = 256;
+  struct Entry {
+    char handle[64];  ///< of CUDA IPC
+  };
+
+  std::uint64_t count;  ///< of entries that are complete
+  Entry entries[kBlocks];
+};
+
 /// One rank's end of the fabric of a communicator.
 class Gpu {
  public:
@@ -71,6 +83,10 @@ class Gpu {
   virtual std::size_t piece_bytes() const = 0;
   /// Bytes of the GPU's memory that it keeps.
   virtual std::size_t bytes() const = 0;
+
+  /// From now on ranks of other processes use each other's arrays themselves, where an algorithm does that:
+  /// `tables` has one entry a rank, and outlives this.
+  virtual void share_blocks(GpuBlockTable* tables) = 0;
 
   /// Enqueues a call, behind all earlier ones whatever their stream was. Nothing waits. False: the stream is
   /// being captured, so that the call runs when the graph does. Throws TransportError.

@@ -57,6 +57,7 @@ Fabric::~Fabric() {
   cudaSetDevice(device_);
   give_up();
   cudaDeviceSynchronize();  // what still runs ends now, and touches no memory of a peer after this
+  blocks_.reset();
   peers_.clear();
   ranks_.clear();
   cudaSetDevice(before);
@@ -95,7 +96,8 @@ void Fabric::connect(const GpuLibrary::Exchange& exchange) {
   const std::vector<Invitation> all = exchange_words(exchange, first_rank_, invite);
   std::vector<std::byte*> memories;
   for (const Invitation& theirs : all) {
-    if (theirs.process == this_process()) {
+    is_near_.push_back(theirs.process == this_process());
+    if (is_near_.back()) {
       enable_peer(device_, theirs.device);
       memories.push_back(theirs.memory);
       continue;
@@ -107,6 +109,10 @@ void Fabric::connect(const GpuLibrary::Exchange& exchange) {
     memories.push_back(peers_.back().get());
   }
   ranks_[0]->connect(memories);
+}
+
+void Fabric::share_blocks(GpuBlockTable* tables) {
+  blocks_ = std::make_unique<SharedBlocks>(tables, first_rank_, is_near_, host_share(0));
 }
 
 std::size_t Fabric::bytes() const { return ranks_.size() * (shape_.layout.bytes() + sizeof(DeviceRank)); }
@@ -182,6 +188,7 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
   const OnDevice here(device_);
   DeviceCall call = call_of(task, buffers);
   const dim3 grid = grid_for(task);
+  if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0]);
   launch_kernel(task.algorithm, call, grid, stream);
   if (task.fallback < 0) return;
   call.unless_reached = true;

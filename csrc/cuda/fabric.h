@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/gpu.h"
+#include "cuda/blocks.h"
 #include "cuda/call.h"
 #include "cuda/runtime.h"
 
@@ -42,6 +43,9 @@ class Fabric {
   /// Of GPU memory that this end owns.
   std::size_t bytes() const;
 
+  /// For an end of one rank: see Gpu.
+  void share_blocks(GpuBlockTable* tables);
+
   /// Enqueues one call; `buffers` has an entry for each of this end's ranks. Throws TransportError.
   void launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cudaStream_t stream);
 
@@ -64,6 +68,8 @@ class Fabric {
   FabricShape shape_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   std::vector<PeerMemory> peers_;
+  std::vector<bool> is_near_;  ///< by rank: whether it is of this process
+  std::unique_ptr<SharedBlocks> blocks_;
 };
 
 }  // namespace ringtree

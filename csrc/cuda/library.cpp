@@ -66,6 +66,7 @@ class OneRank final : public Gpu {
   GpuFault fault() const override { return fabric_->fault(); }
   GpuProgress progress() const override { return fabric_->progress(); }
   void give_up() override { fabric_->give_up(); }
+  void share_blocks(GpuBlockTable* tables) override { fabric_->share_blocks(tables); }
 
   bool launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream_number) override {
     const OnDevice here(fabric_->device());

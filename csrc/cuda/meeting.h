@@ -10,13 +10,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/gpu.h"
 #include "cuda/layout.h"
 #include "cuda/links.h"
 #include "link/exchange.h"
 
 namespace ringtree {
 
-inline constexpr int kMaxBlocks = 256;  ///< of one rank that its peers map
+inline constexpr std::size_t kMaxBlocks = GpuBlockTable::kBlocks;
 
 /// Where a rank has mapped the blocks of a peer, by number; the first is number 1.
 struct MappedBlocks {

@@ -1,4 +1,4 @@
-// The one function of CUDA's driver that ringtree uses, for code that includes <cuda.h>.
+// The functions of CUDA's driver that ringtree uses, for code that includes <cuda.h>.
 #pragma once
 
 #include <cstddef>
@@ -15,3 +15,10 @@ enum CUresult {
 /// The allocation that `address` lies in; `base` and `bytes` may be null. Also to be had by its name from
 /// cudaGetDriverEntryPoint().
 extern "C" CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address);
+
+enum CUpointer_attribute {
+  CU_POINTER_ATTRIBUTE_BUFFER_ID = 7,
+};
+
+/// The number of the allocation, which no other one of this process ever has.
+extern "C" CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdeviceptr address);

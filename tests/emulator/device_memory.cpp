@@ -158,12 +158,25 @@ CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr
   return CUDA_SUCCESS;
 }
 
+CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdeviceptr address) {
+  if (value == nullptr || attribute != CU_POINTER_ATTRIBUTE_BUFFER_ID) return CUDA_ERROR_INVALID_VALUE;
+  const auto known = find_allocation(reinterpret_cast<const void*>(static_cast<std::uintptr_t>(address)));
+  if (!known || known->is_of_host()) return CUDA_ERROR_NOT_FOUND;
+  const unsigned long long number = known->inode;
+  std::memcpy(value, &number, sizeof number);
+  return CUDA_SUCCESS;
+}
+
 cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned /*version*/,
                                              unsigned long long /*flags*/,
                                              cudaDriverEntryPointQueryResult* result) {
   return api(__func__, [&] {
-    const bool found = std::strcmp(symbol, "cuMemGetAddressRange") == 0;
-    *function = found ? reinterpret_cast<void*>(&cuMemGetAddressRange) : nullptr;
+    *function = nullptr;
+    if (std::strcmp(symbol, "cuMemGetAddressRange") == 0)
+      *function = reinterpret_cast<void*>(&cuMemGetAddressRange);
+    if (std::strcmp(symbol, "cuPointerGetAttribute") == 0)
+      *function = reinterpret_cast<void*>(&cuPointerGetAttribute);
+    const bool found = *function != nullptr;
     if (result != nullptr) *result = found ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
     return found || result != nullptr ? cudaSuccess : cudaErrorSymbolNotFound;
   });
