@@ -8,6 +8,8 @@
 namespace ringtree {
 
 struct all_gather_one_shot {
+  static constexpr bool kAllSeeAll = true;  // in each turn of the window
+
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world;
     return {rounds_of(call.bytes / n, call.piece_bytes * n), call.bytes / n, (2 * n + 2) / n * call.bytes};

@@ -11,6 +11,8 @@
 namespace ringtree {
 
 struct all_reduce_one_shot {
+  static constexpr bool kAllSeeAll = true;  // in each turn of the window
+
   static constexpr Cost cost(const Priced& call) {
     const double rounds = rounds_of(call.bytes, call.piece_bytes * call.world);
     return {rounds, call.bytes, (call.world + 3) * call.bytes};

@@ -13,6 +13,8 @@
 namespace ringtree {
 
 struct all_reduce_two_shot {
+  static constexpr bool kAllSeeAll = true;  // in each turn of the window
+
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world;
     return {2 * rounds_of(call.bytes / n, call.piece_bytes), 2 * call.bytes / n,

@@ -11,6 +11,7 @@ namespace ringtree {
 
 struct all_to_all_one_shot {
   static constexpr bool kEvenOnly = true;
+  static constexpr bool kAllSeeAll = true;  // in each turn of the window
 
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world;

@@ -7,6 +7,8 @@
 namespace ringtree {
 
 struct barrier_one_shot {
+  static constexpr bool kAllSeeAll = true;  // in each turn of the window
+
   static constexpr Cost cost(const Priced& call) { return {1, 0, 128.0 * call.world}; }
 
   template <class Team, class Links>

@@ -9,6 +9,8 @@
 namespace ringtree {
 
 struct reduce_scatter_one_shot {
+  static constexpr bool kAllSeeAll = true;  // in each turn of the window
+
   static constexpr Cost cost(const Priced& call) {
     const double n = call.world;
     return {rounds_of(call.bytes / n, call.piece_bytes), call.bytes / n, (3 * n - 1) / n * call.bytes};

@@ -120,7 +120,7 @@ struct alignas(16) Pack {
 };
 
 RT_HD inline Pack load_pack(const void* from) {
-  Pack pack;
+  Pack pack{};
 #ifdef __CUDA_ARCH__
   asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(pack.words[0]), "=r"(pack.words[1]), "=r"(pack.words[2]), "=r"(pack.words[3])
@@ -131,6 +131,58 @@ RT_HD inline Pack load_pack(const void* from) {
 #endif
   return pack;
 }
+
+/// Half of a packet's words are its flag: whoever sees the flag in both halves has the data between them.
+RT_HD inline void store_packet(void* to, std::uint64_t data, std::uint32_t flag) {
+  const std::uint64_t high = std::uint64_t{flag} << 32;
+  const std::uint64_t first = (data & 0xFFFFFFFF) | high, second = data >> 32 | high;
+#ifdef __CUDA_ARCH__
+  asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};"
+               :
+               : "l"(to), "l"(first), "l"(second)
+               : "memory");
+#else
+  auto* const halves = static_cast<std::uint64_t*>(to);
+  __atomic_store_n(halves, first, __ATOMIC_RELAXED);
+  __atomic_store_n(halves + 1, second, __ATOMIC_RELAXED);
+#endif
+}
+
+/// False: the packet with this flag is not there yet.
+RT_HD inline bool load_packet(const void* from, std::uint32_t flag, std::uint64_t& data) {
+  std::uint64_t first, second;
+#ifdef __CUDA_ARCH__
+  asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
+               : "=l"(first), "=l"(second)
+               : "l"(from)
+               : "memory");
+#else
+  const auto* const halves = static_cast<const std::uint64_t*>(from);
+  first = __atomic_load_n(halves, __ATOMIC_RELAXED);
+  second = __atomic_load_n(halves + 1, __ATOMIC_RELAXED);
+#endif
+  data = (first & 0xFFFFFFFF) | second << 32;
+  return first >> 32 == flag && second >> 32 == flag;
+}
+
+/// Whether memory is the device's at large: load_pack() and store_pack() do not reach that of one block.
+RT_HD inline bool is_global([[maybe_unused]] const void* memory) {
+#ifdef __CUDA_ARCH__
+  std::uint32_t is;  // __isGlobal() breaks CUDA 13.0's compiler where it knows a pointer's type
+  asm("{\n .reg .pred p;\n isspacep.global p, %1;\n selp.u32 %0, 1, 0, p;\n}" : "=r"(is) : "l"(memory));
+  return is != 0;
+#else
+  return true;
+#endif
+}
+
+#ifdef __CUDACC__
+/// The memory of the running block, as much as its launch has asked for.
+__device__ inline std::byte* block_memory() {
+  extern __shared__ Pack dynamic_memory[];
+  return reinterpret_cast<std::byte*>(dynamic_memory);
+}
+#endif
 
 RT_HD inline void store_pack(void* to, const Pack& pack) {
 #ifdef __CUDA_ARCH__

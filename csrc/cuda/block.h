@@ -25,14 +25,32 @@ class Block {
 
   template <class Ready>
   __device__ void await(int peer, Ready ready) {
-    constexpr int kLooksBetweenFaultChecks = 256;
     if (leads() && !gave_up_)
       for (int look = 1; !ready(acquire); ++look) {
         if (look % kLooksBetweenFaultChecks == 0 && must_give_up(peer)) break;
         if (look > kLooksBeforeNaps) __nanosleep(20);
       }
-    gave_up_ = __syncthreads_or(gave_up_ ? 1 : 0) != 0;
+    join();
   }
+
+  /// By each lane on its own, for something of its own; false if the call has failed. Ends with join().
+  template <class Ready>
+  __device__ bool await_lane(int peer, Ready ready) {
+    for (int look = 1; !gave_up_; ++look) {
+      if (ready()) return true;
+      if (look % kLooksBetweenFaultChecks == 0) must_give_up(peer);
+      if (look > kLooksBeforeNaps) __nanosleep(20);
+    }
+    return false;
+  }
+
+  /// By a lane that has seen what others have not: join() tells them.
+  __device__ void disagree_alone(int peer) {
+    if (!gave_up_) give_up(DeviceReport::mismatch, peer);
+  }
+
+  /// All lanes have come this far, and know alike whether the call has failed.
+  __device__ void join() { gave_up_ = __syncthreads_or(gave_up_ ? 1 : 0) != 0; }
 
   __device__ void signal(int /*peer*/, std::uint64_t& word, std::uint64_t value) {
     __syncthreads();                                     // every lane has written before the leader publishes
@@ -76,6 +94,7 @@ class Block {
  private:
   /// A flag of a rank on this GPU or its neighbour comes within a microsecond; then there is no hurry.
   static constexpr int kLooksBeforeNaps = 64;
+  static constexpr int kLooksBetweenFaultChecks = 256;
   static constexpr int kInFlight = 8;  ///< loads of 16 bytes that a lane has under way
 
   __device__ bool must_give_up(int peer) {
@@ -100,7 +119,7 @@ class Block {
   __device__ static void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
     const auto target = reinterpret_cast<std::uintptr_t>(to);
     const std::uintptr_t skew = target ^ reinterpret_cast<std::uintptr_t>(from);
-    if (skew % sizeof(Pack) == 0) {
+    if (skew % sizeof(Pack) == 0 && is_global(to) && is_global(from)) {
       const std::size_t odd = -target % sizeof(Pack), head = odd < bytes ? odd : bytes;
       const std::size_t packs = (bytes - head) / sizeof(Pack), body = packs * sizeof(Pack);
       copy_each(to, from, head);

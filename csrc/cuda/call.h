@@ -6,28 +6,10 @@
 #include <span>
 
 #include "cuda/layout.h"
-#include "cuda/links.h"
-#include "cuda/meeting.h"
 #include "cuda/reduction.h"
-#include "cuda/report.h"
+#include "cuda/state.h"
 
 namespace ringtree {
-
-/// What a rank keeps in memory of the host that its kernels reach.
-struct HostShare {
-  DeviceReport report;
-  MappedBlocks blocks[kMaxDeviceRanks];
-};
-
-/// What it keeps on its GPU for all of its calls.
-struct DeviceRank {
-  std::byte* memories[kMaxDeviceRanks];  ///< the link memory of each rank, as this one reaches it
-  HostShare* host;
-  ChannelState channels[kMaxChannels];
-  unsigned long long reached;  ///< the sequence number of the newest call whose buffers were all reached
-  unsigned int ended_blocks;   ///< of the newest kernel
-  std::uint64_t kernels;       ///< how many have begun
-};
 
 /// One call as all ranks of a launch make it, and what differs between them: an entry for each blockIdx.y.
 struct DeviceCall {
@@ -51,7 +33,8 @@ static_assert(sizeof(DeviceCall) <= 4096, "it is a kernel's parameter");
 using Kernel = void (*)(DeviceCall);
 
 struct NamedKernel {
-  Kernel kernel;  ///< null for what makes sense on the host alone
+  Kernel kernel;        ///< null for what makes sense on the host alone
+  Kernel over_packets;  ///< for small messages; null if the algorithm needs credits
   const char* name;
 };
 

@@ -151,14 +151,6 @@ void Fabric::give_up() {
   }
 }
 
-/// The same on all ranks: it depends on what they have agreed on.
-dim3 Fabric::grid_for(const GpuTask& task) const {
-  const std::size_t bytes = std::max({task.in_bytes, task.out_bytes, std::size_t{1}});
-  const std::size_t channels = (bytes + kBytesPerChannel - 1) / kBytesPerChannel;
-  const auto most = static_cast<std::size_t>(shape_.layout.channels);
-  return {static_cast<unsigned>(std::min(channels, most)), static_cast<unsigned>(ranks_.size()), 1};
-}
-
 DeviceCall Fabric::call_of(const GpuTask& task, std::span<const GpuBuffers> buffers) const {
   DeviceCall call{};
   call.layout = shape_.layout;
@@ -187,21 +179,27 @@ DeviceCall Fabric::call_of(const GpuTask& task, std::span<const GpuBuffers> buff
 void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cudaStream_t stream) {
   const OnDevice here(device_);
   DeviceCall call = call_of(task, buffers);
-  const dim3 grid = grid_for(task);
   if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0]);
-  launch_kernel(task.algorithm, call, grid, stream);
+  launch_kernel(task.algorithm, call, stream);
   if (task.fallback < 0) return;
   call.unless_reached = true;
-  launch_kernel(static_cast<std::size_t>(task.fallback), call, grid, stream);
+  launch_kernel(static_cast<std::size_t>(task.fallback), call, stream);
 }
 
-void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, dim3 grid, cudaStream_t stream) const {
-  const auto& [kernel, name] = kernels()[algorithm];
-  if (kernel == nullptr) throw InvalidArgument(std::string("there is no kernel of ") + name);
+/// What it decides is the same on all ranks: it depends on what they have agreed on.
+void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t stream) const {
+  const NamedKernel& entry = kernels()[algorithm];
+  if (entry.kernel == nullptr) throw InvalidArgument(std::string("there is no kernel of ") + entry.name);
+  const std::size_t bytes = std::max({call.in_bytes, call.out_bytes, std::size_t{1}});
+  const bool over_packets = entry.over_packets != nullptr && bytes <= shape_.packet_bytes;
+  const std::size_t each = over_packets ? shape_.layout.packets.message_bytes : kBytesPerChannel;
+  const auto channels = std::min((bytes + each - 1) / each, static_cast<std::size_t>(shape_.layout.channels));
+  const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(ranks_.size()));
   void* arguments[] = {&call};
-  check_cuda(cudaLaunchCooperativeKernel(kernel, grid, dim3(static_cast<unsigned>(shape_.lanes)), arguments,
-                                         0, stream),
-             std::string("the launch of ") + name);
+  check_cuda(cudaLaunchCooperativeKernel(over_packets ? entry.over_packets : entry.kernel, grid,
+                                         dim3(static_cast<unsigned>(shape_.lanes)), arguments,
+                                         over_packets ? shape_.layout.staging_bytes() : 0, stream),
+             std::string("the launch of ") + entry.name);
 }
 
 }  // namespace ringtree

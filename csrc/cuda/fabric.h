@@ -22,7 +22,8 @@ namespace ringtree {
 /// How large a fabric is; the same on all ranks.
 struct FabricShape {
   DeviceLayout layout;
-  int lanes;  ///< threads of a block
+  int lanes;                 ///< threads of a block
+  std::size_t packet_bytes;  ///< calls of up to so many bytes go over packets, where their algorithm can
 };
 
 class Fabric {
@@ -59,9 +60,8 @@ class Fabric {
   Fabric(int device, int first_rank, const FabricShape& shape);
   void connect(const GpuLibrary::Exchange& exchange);
   HostShare& host_share(std::size_t local) const;
-  dim3 grid_for(const GpuTask& task) const;
   DeviceCall call_of(const GpuTask& task, std::span<const GpuBuffers> buffers) const;
-  void launch_kernel(std::size_t algorithm, DeviceCall& call, dim3 grid, cudaStream_t stream) const;
+  void launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t stream) const;
 
   int device_;
   int first_rank_;

@@ -15,6 +15,10 @@ constexpr int kLanes = 512;
 /// Blocks that one call takes where each rank has a GPU to itself: the rest is for the program.
 constexpr int kChannelsAlone = 24;
 
+/// Packets carry twice the bytes, but their flag with them. NCCL changes over at a similar size; not
+/// measured.
+constexpr std::size_t kPacketBytes = std::size_t{64} << 10U;
+
 }  // namespace
 
 std::uint64_t this_process() {
@@ -48,7 +52,7 @@ FabricShape shape_for(const std::vector<Introduction>& all) {
     channels = std::min(channels, std::clamp(one.multiprocessors / static_cast<int>(sharers), 1, most));
     lanes = std::min(lanes, one.lanes);
   }
-  return {DeviceLayout::of(world, channels), lanes};
+  return {DeviceLayout::of(world, channels), lanes, kPacketBytes};
 }
 
 }  // namespace ringtree

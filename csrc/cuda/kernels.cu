@@ -8,6 +8,8 @@
 #include "core/span.h"
 #include "cuda/block.h"
 #include "cuda/call.h"
+#include "cuda/links.h"
+#include "cuda/meeting.h"
 #include "schedule/chunks.h"
 
 namespace ringtree {
@@ -21,9 +23,10 @@ using Byte = Element<1>;
 constexpr std::size_t kGrainBytes = 512;
 
 /// The part of a call that falls to one block.
+template <class Links>
 struct Share {
   const DeviceCall* call;
-  DeviceLinks* links;
+  Links* links;
   const DeviceOffer* buffers;
 
   static __device__ int channel() { return static_cast<int>(blockIdx.x); }
@@ -47,7 +50,8 @@ struct Share {
   __device__ Range part_of_whole(std::size_t bytes) const {
     const Range part = slice(Chunks::split(bytes, 1)).chunk(0);
     for (int peer = 0; peer < links->world(); ++peer)
-      links->reach(peer, links->input_of<Byte>(peer) + part.begin, links->output_of<Byte>(peer) + part.begin);
+      links->reach(peer, links->template input_of<Byte>(peer) + part.begin,
+                   links->template output_of<Byte>(peer) + part.begin);
     return part;
   }
 
@@ -59,8 +63,8 @@ struct Share {
 
   __device__ Span<const Byte> own_input(const Chunks& chunks) const {
     for (int peer = 0; peer < links->world(); ++peer)
-      links->reach(peer, links->input_of<Byte>(peer) + part_of_chunk(chunks, peer).begin,
-                   links->output_of<Byte>(peer));
+      links->reach(peer, links->template input_of<Byte>(peer) + part_of_chunk(chunks, peer).begin,
+                   links->template output_of<Byte>(peer));
     const Range part = part_of_chunk(chunks, links->rank());
     return in().part(part.begin, part.size);
   }
@@ -78,7 +82,8 @@ struct DeviceAdapter;
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::all_reduce, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
     const auto [begin, size] = share.part_of_whole(share.call->in_bytes);
     Algorithm::run(team, *share.links, share.in().part(begin, size), share.out().part(begin, size),
                    share.call->reduction);
@@ -87,7 +92,8 @@ struct DeviceAdapter<Collective::all_reduce, Algorithm> {
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::reduce, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
     const auto [begin, size] = share.part_of_whole(share.call->in_bytes);
     Algorithm::run(team, *share.links, share.in().part(begin, size), share.out().part(begin, size),
                    share.call->root, share.call->reduction);
@@ -96,7 +102,8 @@ struct DeviceAdapter<Collective::reduce, Algorithm> {
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::reduce_scatter, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
     const Chunks chunks = share.in_chunks();
     Algorithm::run(team, *share.links, share.in(), share.own_output(chunks), chunks, share.call->reduction);
   }
@@ -104,7 +111,8 @@ struct DeviceAdapter<Collective::reduce_scatter, Algorithm> {
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::broadcast, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
     const auto [begin, size] = share.part_of_whole(share.call->out_bytes);
     Algorithm::run(team, *share.links, share.out().part(begin, size), share.call->root);
   }
@@ -112,7 +120,8 @@ struct DeviceAdapter<Collective::broadcast, Algorithm> {
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::all_gather, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
     const Chunks chunks = share.out_chunks();
     Algorithm::run(team, *share.links, share.own_input(chunks), share.out(), chunks);
   }
@@ -120,14 +129,16 @@ struct DeviceAdapter<Collective::all_gather, Algorithm> {
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::all_to_all, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
     Algorithm::run(team, *share.links, share.in(), share.in_chunks(), share.out(), share.out_chunks());
   }
 };
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::gather, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
     const Chunks chunks = share.out_chunks();
     Algorithm::run(team, *share.links, share.own_input(chunks), share.out(), chunks, share.call->root);
   }
@@ -135,7 +146,8 @@ struct DeviceAdapter<Collective::gather, Algorithm> {
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::scatter, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) {
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
     const Chunks chunks = share.in_chunks();
     Algorithm::run(team, *share.links, share.in(), share.own_output(chunks), chunks, share.call->root);
   }
@@ -143,7 +155,10 @@ struct DeviceAdapter<Collective::scatter, Algorithm> {
 
 template <class Algorithm>
 struct DeviceAdapter<Collective::barrier, Algorithm> {
-  static __device__ void run(Block& team, const Share& share) { Algorithm::run(team, *share.links); }
+  template <class Links>
+  static __device__ void run(Block& team, const Share<Links>& share) {
+    Algorithm::run(team, *share.links);
+  }
 };
 
 /// Tells the host that a kernel runs.
@@ -172,7 +187,7 @@ __device__ void end(Block& team, DeviceRank& rank, std::uint64_t sequence, bool 
 template <class Algorithm>
 inline constexpr Access kAccessOf = access_of<Algorithm>();
 
-template <Collective kCollective, class Algorithm>
+template <Collective kCollective, class Algorithm, class Links>
 __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constant__ DeviceCall call) {
   constexpr Access kAccess = kAccessOf<Algorithm>;
   DeviceRank& rank = *call.ranks[blockIdx.y];
@@ -180,10 +195,10 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constan
 
   Block team(rank.host->report, call.sequence, call.timeout_ns);
   begin(team, rank, call.sequence);
-  const int channel = Share::channel();
-  DeviceLinks links(rank.memories, call.layout, rank.channels[channel], call.digest,
-                    call.first_rank + static_cast<int>(blockIdx.y), channel);
-  const Share share{&call, &links, &call.buffers[blockIdx.y]};
+  const auto channel = static_cast<int>(blockIdx.x);
+  Links links(rank.memories, call.layout, rank.channels[channel], call.digest,
+              call.first_rank + static_cast<int>(blockIdx.y), channel);
+  const Share<Links> share{&call, &links, &call.buffers[blockIdx.y]};
   if constexpr (kAccess != Access::none) {
     const bool needs_output = kAccess == Access::use && kCollective != Collective::reduce_scatter;
     if (!meet(team, links, *share.buffers, rank.host->blocks, needs_output))
@@ -195,18 +210,20 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constan
 }
 
 template <Collective kCollective, class Algorithm>
-constexpr Kernel kernel_of() {
-  if constexpr (kIsHostOnly<Algorithm>)
-    return nullptr;
-  else
-    return &collective_kernel<kCollective, Algorithm>;
+constexpr NamedKernel kernels_of(const char* name) {
+  NamedKernel kernels{nullptr, nullptr, name};
+  if constexpr (!kIsHostOnly<Algorithm>)
+    kernels.kernel = &collective_kernel<kCollective, Algorithm, DeviceLinks>;
+  if constexpr (kSeesEveryone<Algorithm>)
+    kernels.over_packets = &collective_kernel<kCollective, Algorithm, PacketLinks>;
+  return kernels;
 }
 
 }  // namespace
 
 std::span<const NamedKernel> kernels() {
 #define RINGTREE_ENTRY(collective, name) \
-  {kernel_of<Collective::collective, collective##_##name>(), #collective "_" #name},
+  kernels_of<Collective::collective, collective##_##name>(#collective "_" #name),
   static const NamedKernel all[] = {
 #include "entries.inc"  // generated: one line an algorithm
   };

@@ -9,18 +9,12 @@
 #include <cstdint>
 
 #include "cuda/layout.h"
+#include "cuda/packets.h"
+#include "cuda/state.h"
 #include "link/slots.h"
 #include "link/window.h"
 
 namespace ringtree {
-
-/// What one channel of a rank remembers between calls, so that a replayed graph goes on where the last replay
-/// ended. In device memory.
-struct ChannelState {
-  LaneCursor sent[kMaxDeviceRanks];
-  LaneCursor received[kMaxDeviceRanks];
-  WindowCursor window;
-};
 
 /// Windows of one channel, in memory of their ranks.
 class DevicePlaces {
@@ -96,7 +90,7 @@ class DeviceLinks {
     outputs_[rank] = output;
   }
 
- private:
+ protected:
   std::byte* const* memories_;
   const DeviceLayout* layout_;
   ChannelState* state_;
@@ -106,6 +100,16 @@ class DeviceLinks {
   const void* sources_[kMaxDeviceRanks];
   const void* inputs_[kMaxDeviceRanks] = {};
   void* outputs_[kMaxDeviceRanks] = {};
+};
+
+/// The same for small messages, whose window is one of packets.
+class PacketLinks : public DeviceLinks {
+ public:
+  using DeviceLinks::DeviceLinks;
+
+  __device__ PacketWindow window() const {
+    return {memories_, channel_offset_, *layout_, state_->packets, block_memory(), digest_, rank_};
+  }
 };
 
 }  // namespace ringtree

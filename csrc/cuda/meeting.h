@@ -10,34 +10,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/gpu.h"
-#include "cuda/layout.h"
 #include "cuda/links.h"
+#include "cuda/state.h"
 #include "link/exchange.h"
 
 namespace ringtree {
-
-inline constexpr std::size_t kMaxBlocks = GpuBlockTable::kBlocks;
-
-/// Where a rank has mapped the blocks of a peer, by number; the first is number 1.
-struct MappedBlocks {
-  std::byte* bases[kMaxBlocks];
-};
-
-/// One buffer as the ranks of other processes know it.
-struct BufferPlace {
-  std::uint64_t offset;  ///< in its block
-  std::uint32_t block;   ///< 0: in none that peers may map
-};
-
-/// A rank's buffers: as addresses for ranks of its process, as places for the others.
-struct DeviceOffer {
-  const void* in;
-  void* out;
-  BufferPlace in_place, out_place;
-  std::uint64_t process;
-  std::uint32_t known[kMaxDeviceRanks];  ///< blocks of each rank that this one had mapped at the launch
-};
 
 /// Whether `who` reaches the buffers that `whose` offers, as far as `access` needs them.
 __device__ inline bool reaches(const DeviceOffer& who, const DeviceOffer& whose, int whose_rank,

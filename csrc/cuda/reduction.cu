@@ -86,14 +86,18 @@ __device__ void combine_each(T* destination, const void* const* sources, int n_s
   }
 }
 
-/// Elements before the first whole pack; all of them, if the arrays are not aligned alike.
+/// Elements before the first whole pack; all of them, if the arrays are not aligned alike, or not all in the
+/// memory that packs are loaded from.
 template <class T>
 __device__ std::size_t unaligned(const T* destination, const void* const* sources, int n_sources,
                                  std::size_t count) {
   const auto target = reinterpret_cast<std::uintptr_t>(destination);
   std::uintptr_t skew = target % sizeof(T);
-  for (int source = 0; source < n_sources; ++source)
+  if (!is_global(destination)) return count;
+  for (int source = 0; source < n_sources; ++source) {
+    if (!is_global(sources[source])) return count;
     skew |= (reinterpret_cast<std::uintptr_t>(sources[source]) ^ target) % sizeof(Pack);
+  }
   const std::size_t head = -target % sizeof(Pack) / sizeof(T);
   return skew != 0 || head > count ? count : head;
 }

@@ -41,6 +41,10 @@ constexpr Access access_of() {
 template <class Algorithm>
 inline constexpr bool kIsHostOnly = requires { Algorithm::kHostOnly; };
 
+/// Whether every rank looks at every other one in each turn of the window, so that nobody needs a credit.
+template <class Algorithm>
+inline constexpr bool kSeesEveryone = requires { Algorithm::kAllSeeAll; };
+
 class Links {
  public:
   RT_HD Links(std::byte* memory, const LinkLayout& layout, const LinkState& state, std::uint64_t digest,

@@ -45,6 +45,13 @@ std::uint64_t global_timer_ns();
 
 }  // namespace ringtree_emulator
 
+namespace ringtree {
+
+/// What core/platform.h has for nvcc.
+inline std::byte* block_memory() { return ringtree_emulator::shared_memory(); }
+
+}  // namespace ringtree
+
 inline void __syncthreads() { ringtree_emulator::block_barrier(); }
 inline int __syncthreads_count(int mine) { return ringtree_emulator::block_vote(mine != 0); }
 inline int __syncthreads_or(int mine) { return ringtree_emulator::block_vote(mine != 0) != 0 ? 1 : 0; }

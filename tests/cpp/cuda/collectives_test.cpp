@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "cuda/virtual_ranks.h"
@@ -37,8 +38,10 @@ Values part(const Values& values, std::size_t begin, std::size_t size) {
 /// Runs `body(fabric, world, algorithm, count)` for worlds, algorithms and sizes.
 template <class Body>
 void for_each(Collective collective, Body body) {
-  for (const int world : {2, 3, 4, 7, 8}) {
-    const auto fabric = Fabric::of_virtual_ranks(small_shape(world));
+  for (const auto& [world, packet_bytes] :
+       {std::pair{2, 0}, {3, 0}, {4, 0}, {7, 0}, {8, 0}, {2, 1 << 20}, {5, 1 << 20}, {8, 1 << 20}}) {
+    const auto fabric =
+        Fabric::of_virtual_ranks(small_shape(world, 2, static_cast<std::size_t>(packet_bytes)));
     for (const std::uint8_t algorithm : algorithms_on_device(collective))
       for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{13}, std::size_t{257},
                                       std::size_t{5003}, std::size_t{16384}}) {

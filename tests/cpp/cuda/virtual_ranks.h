@@ -12,8 +12,8 @@
 namespace ringtree::testing {
 
 /// Slots so small that a few kilobytes take many rounds.
-inline FabricShape small_shape(int world, int channels = 2) {
-  return {DeviceLayout::of(world, channels, 1024, 2048), 4};
+inline FabricShape small_shape(int world, int channels = 2, std::size_t packet_bytes = 0) {
+  return {DeviceLayout::of(world, channels, 1024, 2048, 1024), 4, packet_bytes};
 }
 
 /// A buffer of the device for each rank.

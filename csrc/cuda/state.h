@@ -1,0 +1,60 @@
+// What a rank keeps on its GPU and in the memory that it shares with its host, and what kernels show each other.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/gpu.h"
+#include "cuda/layout.h"
+#include "cuda/report.h"
+#include "link/slots.h"
+#include "link/window.h"
+
+namespace ringtree {
+
+/// What one channel of a rank remembers between calls, so that a replayed graph goes on where the last replay
+/// ended. In device memory.
+struct ChannelState {
+  LaneCursor sent[kMaxDeviceRanks];
+  LaneCursor received[kMaxDeviceRanks];
+  WindowCursor window;
+  PacketCursor packets;
+};
+
+/// Where a rank has mapped the blocks of a peer, by number; the first is number 1.
+struct MappedBlocks {
+  std::byte* bases[GpuBlockTable::kBlocks];
+};
+
+/// In memory of the host that the kernels of a rank reach.
+struct HostShare {
+  DeviceReport report;
+  MappedBlocks blocks[kMaxDeviceRanks];
+};
+
+/// On its GPU, for all of its calls.
+struct DeviceRank {
+  std::byte* memories[kMaxDeviceRanks];  ///< the link memory of each rank, as this one reaches it
+  HostShare* host;
+  ChannelState channels[kMaxChannels];
+  std::uint64_t reached;      ///< the sequence number of the newest call whose buffers were all reached
+  unsigned int ended_blocks;  ///< of the newest kernel
+  std::uint64_t kernels;      ///< how many have begun
+};
+
+/// One buffer as the ranks of other processes know it.
+struct BufferPlace {
+  std::uint64_t offset;  ///< in its block
+  std::uint32_t block;   ///< 0: in none that peers may map
+};
+
+/// A rank's buffers: as addresses for ranks of its process, as places for the others.
+struct DeviceOffer {
+  const void* in;
+  void* out;
+  BufferPlace in_place, out_place;
+  std::uint64_t process;
+  std::uint32_t known[kMaxDeviceRanks];  ///< blocks of each rank that this one had mapped at the launch
+};
+
+}  // namespace ringtree
