@@ -48,9 +48,10 @@ std::string line_of_the_program() {
       return frame.attr("f_code").attr("co_filename").cast<std::string>() + ":" +
              py::str(frame.attr("f_lineno")).cast<std::string>();
     }
+    return "";
   } catch (const py::error_already_set&) {  // a file's name that is not Unicode
+    return "";
   }
-  return "";
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from click.testing import CliRunner
 from contract.attempts import WITHIN_SECONDS, Attempt, attempt
 from ringtree.cli import main
+from torch.nn.parallel import DistributedDataParallel
 from torch_backend.ranks import TorchRanks, run_ranks
 
 
@@ -107,6 +108,32 @@ def test_a_killed_rank_is_named_on_every_survivor_within_a_second(asynchronous: 
             assert isinstance(tried.error, dist.DistBackendError)
             assert "RankFailure: rank " in str(tried.error)
             assert "rank 1 died (the process has ended) while all_reduce #2" in str(tried.error)
+            assert tried.seconds < WITHIN_SECONDS
+
+
+def killed_in_training(victim: int) -> Attempt:
+    """In the third step of DDP, whose reducer waits for what it has begun."""
+    model = DistributedDataParallel(torch.nn.Linear(1000, 1000), bucket_cap_mb=1)
+
+    def step() -> None:
+        model(torch.ones(4, 1000)).sum().backward()
+
+    for _ in range(2):
+        step()
+    dist.barrier()
+    if dist.get_rank() == victim:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return attempt(step)
+
+
+def test_training_ends_on_every_survivor_within_a_second() -> None:
+    with TorchRanks(3, killed_in_training, 1) as ranks:
+        outcomes = ranks.outcomes()
+        assert outcomes.pop(1).exitcode == -signal.SIGKILL
+        for outcome in outcomes:
+            tried = outcome.value
+            assert isinstance(tried.error, dist.DistBackendError)
+            assert "rank 1 died (the process has ended) while all_reduce #" in str(tried.error)
             assert tried.seconds < WITHIN_SECONDS
 
 
