@@ -40,7 +40,7 @@ FOREIGN: Mapping[str, set[str]] = {
 # csrc/catalogue/ writes these into the build folder. They list whole layers, so they belong to none.
 GENERATED = {"algorithms.h", "entries.inc"}
 # The port: nobody else asks which compiler is reading.
-PORT = {"core/platform.h", "core/team.h"}
+PORT = {"core/platform.h"}
 
 # The modules of python/ringtree, lowest first; each may import those of the lines above its own. A package
 # is one module here, free inside.

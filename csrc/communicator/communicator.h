@@ -60,6 +60,8 @@ class Communicator {
   void launch(const Request& request, GpuPlace place);
   /// Returns when all launched calls are over; throws what went wrong with them.
   void synchronize();
+  /// Throws what has gone wrong with any call so far.
+  void throw_if_failed() const;
 
   std::shared_ptr<Work> exchange(const std::vector<Letter>& letters, bool async, std::shared_ptr<void> keep);
 

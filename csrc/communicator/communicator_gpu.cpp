@@ -85,6 +85,11 @@ void Communicator::synchronize() {
   if (gpu_) gpu_->wait(timeout_seconds_.load());
 }
 
+void Communicator::throw_if_failed() const {
+  const std::shared_lock mapped(mapped_);
+  if (!closed_ && has_fault(*segment_)) throw_fault(*segment_, rank_, "wait");
+}
+
 /// Under `order_`.
 void Communicator::open_gpu(int device) {
   const auto exchange = [this](const std::string& own) { return exchange_in_call(own); };

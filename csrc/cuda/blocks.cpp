@@ -34,8 +34,10 @@ std::optional<Allocation> allocation_of(const void* memory) {
   if (memory == nullptr || address_range == nullptr || attribute == nullptr) return std::nullopt;
   const auto address = static_cast<CUdeviceptr>(reinterpret_cast<std::uintptr_t>(memory));
   CUdeviceptr base = 0;
+  std::size_t bytes = 0;
   unsigned long long identity = 0;
-  if (address_range(&base, nullptr, address) != CUDA_SUCCESS) return std::nullopt;
+  if (address_range(&base, &bytes, address) != CUDA_SUCCESS || bytes < kSmallestMappedBytes)
+    return std::nullopt;
   if (attribute(&identity, CU_POINTER_ATTRIBUTE_BUFFER_ID, address) != CUDA_SUCCESS) return std::nullopt;
   return Allocation{static_cast<std::uintptr_t>(base), identity};
 }

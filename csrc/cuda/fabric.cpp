@@ -195,10 +195,13 @@ void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t
   const std::size_t each = over_packets ? shape_.layout.packets.message_bytes : kBytesPerChannel;
   const auto channels = std::min((bytes + each - 1) / each, static_cast<std::size_t>(shape_.layout.channels));
   const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(ranks_.size()));
+  const Kernel kernel = over_packets ? entry.over_packets : entry.kernel;
+  const dim3 block(static_cast<unsigned>(shape_.lanes));
+  const std::size_t shared = over_packets ? shape_.layout.staging_bytes() : 0;
   void* arguments[] = {&call};
-  check_cuda(cudaLaunchCooperativeKernel(over_packets ? entry.over_packets : entry.kernel, grid,
-                                         dim3(static_cast<unsigned>(shape_.lanes)), arguments,
-                                         over_packets ? shape_.layout.staging_bytes() : 0, stream),
+  // Blocks of one rank do not wait for one another, so that they need not be resident together.
+  check_cuda(ranks_.size() == 1 ? cudaLaunchKernel(kernel, grid, block, arguments, shared, stream)
+                                : cudaLaunchCooperativeKernel(kernel, grid, block, arguments, shared, stream),
              std::string("the launch of ") + entry.name);
 }
 

@@ -19,6 +19,21 @@ constexpr int kChannelsAlone = 24;
 /// measured.
 constexpr std::size_t kPacketBytes = std::size_t{64} << 10U;
 
+/// CUDA loads a kernel when it is first used, and may wait for the device for that: for kernels of other
+/// ranks, which wait for this one.
+void load_kernels() {
+  cudaFuncAttributes attributes{};
+  const auto load = [&](auto* kernel, const char* name) {
+    if (kernel != nullptr)
+      check_cuda(cudaFuncGetAttributes(&attributes, kernel), std::string("loading the kernel of ") + name);
+  };
+  for (const NamedKernel& each : kernels()) {
+    load(each.kernel, each.name);
+    load(each.over_packets, each.name);
+  }
+  load(&scale_kernel, "premul_sum");
+}
+
 }  // namespace
 
 std::uint64_t this_process() {
@@ -35,6 +50,7 @@ Introduction introduce() {
   const std::string bus = bus_of(device);
   std::copy_n(bus.begin(), std::min(bus.size(), own.bus.size() - 1), own.bus.begin());
   own.multiprocessors = attribute_of(device, cudaDevAttrMultiProcessorCount);
+  load_kernels();
   own.lanes = std::min(kLanes, attribute_of(device, cudaDevAttrMaxThreadsPerBlock));
   return own;
 }

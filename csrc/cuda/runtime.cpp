@@ -1,5 +1,6 @@
 #include "cuda/runtime.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -21,8 +22,10 @@ OnDevice::OnDevice(int device) {
 OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what) {
+  constexpr std::size_t kMayBeMapped = std::size_t{64} << 10U;
   void* memory = nullptr;
-  check_cuda(cudaMalloc(&memory, bytes), what + ": " + std::to_string(bytes) + " bytes on the GPU");
+  const std::size_t room = bytes < kMayBeMapped ? bytes : std::max(bytes, kSmallestMappedBytes);
+  check_cuda(cudaMalloc(&memory, room), what + ": " + std::to_string(room) + " bytes on the GPU");
   DeviceMemory<std::byte> owned(static_cast<std::byte*>(memory));
   // Not the whole device: ranks that share it may wait there for this one.
   check_cuda(cudaMemsetAsync(memory, 0, bytes, cudaStreamPerThread), what);

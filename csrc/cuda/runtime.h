@@ -43,7 +43,10 @@ using HostMemory = std::unique_ptr<T, FreesHostMemory>;
 /// Of another process's device.
 using PeerMemory = std::unique_ptr<std::byte, ClosesPeerMemory>;
 
-/// All bytes are zero.
+/// The driver packs smaller allocations together, and a peer that maps one would get what lies before it.
+inline constexpr std::size_t kSmallestMappedBytes = std::size_t{2} << 20U;
+
+/// All bytes are zero. From 64 KiB on, where peers may want to map it, it is large enough for that.
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what);
 HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& what);
 

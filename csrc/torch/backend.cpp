@@ -11,6 +11,7 @@
 #include "core/errors.h"
 #include "torch/allocator.h"
 #include "torch/errors.h"
+#include "torch/stream_work.h"
 
 namespace ringtree {
 namespace {
@@ -151,6 +152,11 @@ void TorchBackend::abort() {
 
 TorchBackend::Result TorchBackend::start(Call call) {
   check_open(call.request.name());
+  const Tensors& tensors = call.outputs.empty() ? call.inputs : call.outputs;
+  if (!tensors.empty() && tensors.front().is_cuda()) {
+    const c10::Device device = tensors.front().device();
+    return start_on_gpu(std::move(call), device);
+  }
   const std::uint64_t sequence = ++sequence_;
   bool async = call.async;
   {
@@ -215,6 +221,9 @@ TorchBackend::Result TorchBackend::start_together(c10d::OpType type, const char*
 TorchBackend::Result TorchBackend::all_of(c10d::OpType type, const char* name,
                                           const std::vector<Result>& works, const Tensors& inputs,
                                           Tensors outputs) {
+  if (!works.empty())
+    if (const auto* on_gpu = dynamic_cast<const StreamWork*>(works.front().get()))
+      return all_on_gpu(on_gpu->device(), type, name, inputs, std::move(outputs));
   struct Left {
     std::mutex mutex;
     std::size_t count = 0;

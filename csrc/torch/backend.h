@@ -3,7 +3,10 @@
 //     backend.cpp       how it begins, divides and ends; how a call runs
 //     collectives.cpp   what the collectives of c10d are in the core's terms
 //     messages.h        send and recv, with tags
+//     backend_gpu.cpp   how a call on a GPU runs
 #pragma once
+
+#include <c10/core/Stream.h>
 
 #include <atomic>
 #include <chrono>
@@ -12,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
@@ -23,6 +27,8 @@
 #include "torch/work.h"
 
 namespace ringtree {
+
+class StreamWork;
 
 class TorchBackend final : public c10d::Backend {
  public:
@@ -129,6 +135,13 @@ class TorchBackend final : public c10d::Backend {
   };
 
   Result start(Call call);
+  Result start_on_gpu(Call call, c10::Device device);
+  Result all_on_gpu(c10::Device device, c10d::OpType type, const char* name, const Tensors& inputs,
+                    Tensors outputs);
+  c10::intrusive_ptr<StreamWork> stream_work(c10::Device device, c10d::OpType type, const char* name,
+                                             const Tensors& inputs, Tensors outputs);
+  c10::Stream own_stream(c10::Device device);
+  void throw_if_failed();
   Result start_together(c10d::OpType type, const char* name, std::vector<Call> calls);
   Result all_of(c10d::OpType type, const char* name, const std::vector<Result>& works, const Tensors& inputs,
                 Tensors outputs);
@@ -164,6 +177,7 @@ class TorchBackend final : public c10d::Backend {
   int pending_ = 0;
   bool coalesces_ = false;
   std::vector<Result> coalesced_;
+  std::optional<c10::Stream> stream_;  ///< for calls on the group's GPU that do not block
   std::set<std::string> titles_;
 };
 

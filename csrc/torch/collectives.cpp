@@ -148,6 +148,7 @@ TorchBackend::Result TorchBackend::allreduce_sparse(Tensors& tensors, const c10d
       throw InvalidArgument(here + ": sparse tensors can be summed, nothing else");
     const at::Tensor own = tensor.coalesce();
     check_tensors({own._values()}, here);
+    check_on_cpu({own._values()}, here);
 
     c10d::AllgatherOptions gather;
     gather.asyncOp = false;
@@ -445,6 +446,7 @@ TorchBackend::Result TorchBackend::start_message(c10d::OpType type, Tensors& ten
     const std::string here = where(outgoing ? "send" : "recv");
     const at::Tensor& tensor = the_only(tensors, here);
     check_tensors(tensors, here);
+    check_on_cpu(tensors, here);
     check_open(outgoing ? "send" : "recv");
     if (tag < 0) throw InvalidArgument(here + ": the tag must be 0 or more, not " + std::to_string(tag));
     if (type != c10d::OpType::RECVANYSOURCE && (peer < 0 || peer >= size_ || peer == rank_))

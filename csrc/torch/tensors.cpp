@@ -89,9 +89,12 @@ CoreOp core_op(const c10d::ReduceOp& op, const std::string& where) {
 
 void check_tensors(const Tensors& tensors, const std::string& where) {
   for (const at::Tensor& tensor : tensors) {
-    if (!tensor.device().is_cpu())
-      throw InvalidArgument(where + ": this ringtree moves CPU tensors, not one on " + tensor.device().str() +
-                            ": take NCCL there (\"cpu:ringtree,cuda:nccl\")");
+    if (!tensor.device().is_cpu() && !tensor.device().is_cuda())
+      throw InvalidArgument(where + ": ringtree moves tensors of CPUs and of GPUs by CUDA, not one on " +
+                            tensor.device().str());
+    if (tensor.device() != tensors.front().device())
+      throw InvalidArgument(where + ": all tensors of a call must be on one device, not " +
+                            tensors.front().device().str() + " and " + tensor.device().str());
     if (tensor.layout() != at::kStrided)
       throw InvalidArgument(where + ": tensors must be dense, not " + c10::str(tensor.layout()));
     if (tensor.scalar_type() != tensors.front().scalar_type())
@@ -99,6 +102,12 @@ void check_tensors(const Tensors& tensors, const std::string& where) {
                             c10::toString(tensors.front().scalar_type()) + " and " +
                             c10::toString(tensor.scalar_type()));
   }
+}
+
+void check_on_cpu(const Tensors& tensors, const std::string& where) {
+  for (const at::Tensor& tensor : tensors)
+    if (!tensor.device().is_cpu())
+      throw InvalidArgument(where + ": is for CPU tensors so far, not for one on " + tensor.device().str());
 }
 
 at::Tensor Staging::keep(at::Tensor tensor) {
@@ -146,6 +155,11 @@ at::Tensor Staging::outputs(const Tensors& tensors) {
     begin += tensor.numel();
   }
   return keep(flat);
+}
+
+void Staging::record_stream(const c10::Stream& stream) const {
+  for (const at::Tensor& tensor : kept_) tensor.record_stream(stream);
+  for (const Copy& copy : copies_) copy.from.record_stream(stream);
 }
 
 void Staging::finish() const {

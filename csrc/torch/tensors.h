@@ -39,8 +39,11 @@ struct CoreOp {
 
 CoreOp core_op(const c10d::ReduceOp& op, const std::string& where);
 
-/// Throws InvalidArgument unless all are dense CPU tensors of the first one's type.
+/// Throws InvalidArgument unless all are dense tensors of the first one's type, on its CPU or GPU.
 void check_tensors(const Tensors& tensors, const std::string& where);
+
+/// Throws InvalidArgument for tensors on a GPU: for calls that the GPU has not.
+void check_on_cpu(const Tensors& tensors, const std::string& where);
 
 /// What a call works on in place of the user's tensors, where those are not contiguous or do not lie behind
 /// one another, and what brings the result back.
@@ -56,6 +59,9 @@ class Staging {
 
   /// After the call: copies results to where the user wants them.
   void finish() const;
+
+  /// On a GPU: what was staged is in use until the stream has come past what it holds now.
+  void record_stream(const c10::Stream& stream) const;
 
  private:
   struct Copy {

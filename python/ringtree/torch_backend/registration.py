@@ -9,7 +9,7 @@ from ringtree.errors import InvalidArgument, TransportError
 from ringtree.tuning import Rules, Settings, read_settings
 
 NAME = "ringtree"
-DEVICES = ("cpu",)  # whose tensors it moves
+DEVICES = ("cpu", "cuda")  # whose tensors it moves
 
 
 def register() -> None:

@@ -1,0 +1,87 @@
+// The backend's calls on GPUs.
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <utility>
+
+#include "torch/backend.h"
+#include "torch/errors.h"
+#include "torch/stream_work.h"
+
+namespace ringtree {
+
+/// A call that blocks is enqueued on the caller's stream. Others go to a stream of the group's own, so that
+/// they overlap with what the caller enqueues next: they begin behind what it has enqueued so far, and
+/// Work::wait() brings it behind them.
+TorchBackend::Result TorchBackend::start_on_gpu(Call call, c10::Device device) {
+  ++sequence_;
+  bool async = call.async;
+  {
+    const std::lock_guard lock(mutex_);
+    async = async || coalesces_;
+  }
+  const c10::impl::VirtualGuardImpl gpu(device.type());
+  const c10::Stream current = gpu.getStream(device);
+  const c10::Stream stream = async ? own_stream(device) : current;
+  auto work = stream_work(device, call.type, call.name, call.inputs, call.outputs);
+  if (async) {
+    c10::Event ready(device.type());
+    ready.record(current);
+    ready.block(stream);
+  }
+  try {
+    communicator_->launch(call.request,
+                          {device.index(), reinterpret_cast<GpuStream>(stream.native_handle())});
+  } catch (...) {
+    std::rethrow_exception(note(std::current_exception()));
+  }
+  {
+    const c10::StreamGuard here(stream);
+    call.staging.finish();
+  }
+  // Their memory may not serve another purpose before the stream has come past the call.
+  if (async) {
+    for (const at::Tensor& tensor : call.inputs) tensor.record_stream(stream);
+    for (const at::Tensor& tensor : call.outputs) tensor.record_stream(stream);
+    call.staging.record_stream(stream);
+  }
+  work->enqueued(stream);
+  const std::lock_guard lock(mutex_);
+  if (coalesces_) coalesced_.push_back(work);
+  return work;
+}
+
+/// Several calls that have all been enqueued on the group's stream: over when the last one is.
+TorchBackend::Result TorchBackend::all_on_gpu(c10::Device device, c10d::OpType type, const char* name,
+                                              const Tensors& inputs, Tensors outputs) {
+  auto work = stream_work(device, type, name, inputs, std::move(outputs));
+  work->enqueued(own_stream(device));
+  return work;
+}
+
+/// It keeps the group alive: who waits asks it what has gone wrong.
+c10::intrusive_ptr<StreamWork> TorchBackend::stream_work(c10::Device device, c10d::OpType type,
+                                                         const char* name, const Tensors& inputs,
+                                                         Tensors outputs) {
+  const auto self = c10::intrusive_ptr<TorchBackend>::reclaim_copy(this);
+  return c10::make_intrusive<StreamWork>(rank_, type, title(name), sequence_, inputs, std::move(outputs),
+                                         device, [self] { self->throw_if_failed(); });
+}
+
+c10::Stream TorchBackend::own_stream(c10::Device device) {
+  const std::lock_guard lock(mutex_);
+  if (!stream_) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, true);
+  return *stream_;
+}
+
+/// For those who wait: on a GPU a call that goes wrong has nobody to tell.
+void TorchBackend::throw_if_failed() {
+  try {
+    communicator_->throw_if_failed();
+  } catch (...) {
+    std::rethrow_exception(note(std::current_exception()));
+  }
+}
+
+}  // namespace ringtree
