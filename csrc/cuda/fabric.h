@@ -24,9 +24,11 @@ struct FabricShape {
   int lanes;  ///< threads of a block
 };
 
+struct Invitation;
+
 class Fabric {
  public:
-  /// One rank of `world`, on the calling thread's device. Collective: exchanges twice.
+  /// One rank of `world`, on the calling thread's device. Collective: exchanges three times.
   static std::unique_ptr<Fabric> of_rank(int rank, int world, const GpuLibrary::Exchange& exchange);
   /// All ranks of a world, on the calling thread's device.
   static std::unique_ptr<Fabric> of_virtual_ranks(int world);
@@ -54,6 +56,7 @@ class Fabric {
 
   Fabric(int device, int first_rank, const FabricShape& shape);
   void connect(const GpuLibrary::Exchange& exchange);
+  std::byte* reach(const Invitation& theirs, int peer);
   HostShare& host_share(std::size_t local) const;
   dim3 grid_for(const GpuTask& task) const;
   DeviceCall call_of(const GpuTask& task, std::span<const GpuBuffers> buffers) const;
