@@ -10,8 +10,8 @@
 #include <string>
 
 #include "cuda/fabric.h"
-#include "cuda/thread_meeting.h"
 #include "cuda/tasks.h"
+#include "cuda/thread_meeting.h"
 
 namespace ringtree::testing {
 
