@@ -129,9 +129,10 @@ TEST_F(Graphs, TakeTurnsWithCallsThatAreNotCaptured) {
 // Scaled in place of the result, and in memory of the stream where the result has no room.
 TEST_F(Graphs, ScaleContributionsAnewAtEachReplay) {
   constexpr int kWorld = 2, kTurns = 10;
+  constexpr std::size_t kFew = 101;
   using Floats = std::vector<float>;
-  const Buffers in(kWorld, kCount * kWidth * kWorld), sum(kWorld, kCount * kWidth * kWorld);
-  const Buffers share(kWorld, kCount * kWidth);
+  const Buffers in(kWorld, kFew * kWidth * kWorld), sum(kWorld, kFew * kWidth * kWorld);
+  const Buffers share(kWorld, kFew * kWidth);
   run_gpu_ranks(kWorld, [&](GpuRank& self) {
     const int rank = self.rank();
     const Stream stream;
@@ -142,18 +143,17 @@ TEST_F(Graphs, ScaleContributionsAnewAtEachReplay) {
       return task;
     };
     const Graph graph(stream, [&] {
-      self.launch(scaled(all_reduce_task("ring", kWorld * kCount, kWorld)), in.at(rank), sum.at(rank),
-                  stream);
-      self.launch(scaled(task_of(algorithm_called(Collective::reduce_scatter, "ring"), kCount, kWorld)),
+      self.launch(scaled(all_reduce_task("ring", kWorld * kFew, kWorld)), in.at(rank), sum.at(rank), stream);
+      self.launch(scaled(task_of(algorithm_called(Collective::reduce_scatter, "ring"), kFew, kWorld)),
                   in.at(rank), share.at(rank), stream);
     });
     for (int turn = 0; turn < kTurns; ++turn) {
       const auto value = static_cast<float>(turn);
-      in.put(rank, Floats(kWorld * kCount, value));
+      in.put(rank, Floats(kWorld * kFew, value));
       graph.replay(stream);
       self.expect_success();
-      EXPECT_EQ(sum.get<float>(rank), Floats(kWorld * kCount, 3 * value));
-      EXPECT_EQ(share.get<float>(rank), Floats(kCount, 3 * value));
+      EXPECT_EQ(sum.get<float>(rank), Floats(kWorld * kFew, 3 * value));
+      EXPECT_EQ(share.get<float>(rank), Floats(kFew, 3 * value));
       self.come();  // before the next turn's values
     }
   });

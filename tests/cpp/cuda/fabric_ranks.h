@@ -10,16 +10,11 @@
 #include <string>
 
 #include "cuda/fabric.h"
+#include "cuda/sanitized.h"
 #include "cuda/tasks.h"
 #include "cuda/thread_meeting.h"
 
 namespace ringtree::testing {
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kIsSanitized = true;  // everything takes ten times as long
-#else
-inline constexpr bool kIsSanitized = false;
-#endif
 
 class FabricRank {
  public:
@@ -76,9 +71,14 @@ class OnFabrics : public ringtree_emulator::EmulatorTest {
  protected:
   void SetUp() override {
     EmulatorTest::SetUp();
+    set_multiprocessors(16);
+  }
+
+  /// Which the ranks share, and so channels and memory.
+  static void set_multiprocessors(int multiprocessors) {
     ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
     hardware.lanes_per_block = 4;
-    hardware.multiprocessors = 16;
+    hardware.multiprocessors = multiprocessors;
     ringtree_emulator::set_hardware(hardware);
   }
 };

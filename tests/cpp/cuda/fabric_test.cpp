@@ -155,6 +155,7 @@ TEST_F(FabricOfRank, RefusesMoreRanksThanItHasRoomFor) {
 
 TEST_F(FabricOfRank, GivesBackAllThatItTakes) {
   constexpr int kWorld = 2;
+  set_multiprocessors(kWorld);
   const ringtree_emulator::Statistics before = ringtree_emulator::statistics();
   const auto open_use_and_close = [] {
     run_ranks(kWorld, [](FabricRank& self) {
