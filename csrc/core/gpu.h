@@ -123,7 +123,7 @@ class GpuLibrary {
   /// Whose memory this is; -1: of none.
   virtual int device_of(const void* memory) const = 0;
 
-  /// Collective: exchanges twice, and fails on all ranks if it fails on one.
+  /// Collective: exchanges three times, and fails on all ranks if it fails on one.
   virtual std::unique_ptr<Gpu> open(int device, int rank, int world, const Exchange& exchange) = 0;
   virtual std::unique_ptr<VirtualRanks> open_virtual(int world) = 0;
 

@@ -5,6 +5,7 @@
 //   leads()                 whether this lane speaks for the team
 //   sync()                  every lane has come this far
 //   await(peer, ready)      returns once ready(order) holds; bounded, and ended by faults
+//   gave_up()               whether a wait has ended without that: what it waited for may not be looked at
 //   signal(peer, word, v)   publishes v in word, with everything written before it, and wakes `peer`
 //   signal_all(word, v)     the same towards every rank
 //   disagree(peer, ...)     `peer` sent something that belongs to another call
@@ -57,6 +58,8 @@ class Solo {
 
   bool leads() const { return true; }
   void sync() {}
+
+  bool gave_up() const { return false; }  // its waits throw
 
   /// `ready(order)` looks at one word with that order: acquire while spinning; seq_cst once the thread has
   /// announced that it will sleep, so that look and announcement cannot change places.

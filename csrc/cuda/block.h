@@ -16,16 +16,21 @@ namespace ringtree {
 
 class Block {
  public:
-  /// `timeout_ns` bounds each call from the moment at which its kernel starts.
-  __device__ Block(DeviceReport& report, std::uint64_t sequence, std::uint64_t timeout_ns)
-      : report_(&report), sequence_(sequence), deadline_ns_(port_clock_ns() + timeout_ns) {}
+  /// `timeout_ns` bounds each call from the moment at which its kernel starts. `has_failed`: an earlier call
+  /// has, and this one gives up before it begins.
+  __device__ Block(DeviceReport& report, std::uint64_t sequence, std::uint64_t timeout_ns, bool has_failed)
+      : report_(&report),
+        sequence_(sequence),
+        deadline_ns_(port_clock_ns() + timeout_ns),
+        gave_up_(has_failed) {}
 
-  __device__ bool leads() const { return threadIdx.x == 0; }
+  /// After a fault nobody speaks: peers would take for this rank's part what it has not computed.
+  __device__ bool leads() const { return threadIdx.x == 0 && !gave_up_; }
   __device__ void sync() { __syncthreads(); }
 
   template <class Ready>
   __device__ void await(int peer, Ready ready) {
-    if (leads() && !gave_up_)
+    if (leads())
       for (int look = 1; !ready(acquire); ++look) {
         if (look % kLooksBetweenFaultChecks == 0 && must_give_up(peer)) break;
         if (look > kLooksBeforeNaps) __nanosleep(20);
@@ -60,7 +65,7 @@ class Block {
   __device__ void signal_all(std::uint64_t& word, std::uint64_t value) { signal(0, word, value); }
 
   __device__ void disagree(int peer, std::uint64_t /*sent*/, std::uint64_t /*expected*/) {
-    if (leads() && !gave_up_) give_up(DeviceReport::mismatch, peer);
+    if (leads()) give_up(DeviceReport::mismatch, peer);
     gave_up_ = true;  // all lanes have seen the same header
   }
 
@@ -160,7 +165,7 @@ class Block {
   DeviceReport* report_;
   std::uint64_t sequence_;
   std::uint64_t deadline_ns_;
-  bool gave_up_ = false;
+  bool gave_up_;
 };
 
 }  // namespace ringtree

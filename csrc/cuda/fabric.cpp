@@ -94,21 +94,27 @@ void Fabric::connect(const GpuLibrary::Exchange& exchange) {
     return own;
   };
   const std::vector<Invitation> all = exchange_words(exchange, first_rank_, invite);
-  std::vector<std::byte*> memories;
-  for (const Invitation& theirs : all) {
-    is_near_.push_back(theirs.process == this_process());
-    if (is_near_.back()) {
-      enable_peer(device_, theirs.device);
-      memories.push_back(theirs.memory);
-      continue;
-    }
-    void* mapped = nullptr;
-    check_cuda(cudaIpcOpenMemHandle(&mapped, theirs.handle, cudaIpcMemLazyEnablePeerAccess),
-               "the memory of rank " + std::to_string(memories.size()) + " cannot be mapped");
-    peers_.emplace_back(static_cast<std::byte*>(mapped));
-    memories.push_back(peers_.back().get());
+  const auto accept = [&] {
+    std::vector<std::byte*> memories;
+    for (const Invitation& theirs : all) memories.push_back(reach(theirs, static_cast<int>(memories.size())));
+    ranks_[0]->connect(memories);
+    return Acceptance{};
+  };
+  exchange_words(exchange, first_rank_, accept);
+}
+
+/// The memory that `peer` offers.
+std::byte* Fabric::reach(const Invitation& theirs, int peer) {
+  is_near_.push_back(theirs.process == this_process());
+  if (is_near_.back()) {
+    enable_peer(device_, theirs.device);
+    return theirs.memory;
   }
-  ranks_[0]->connect(memories);
+  void* mapped = nullptr;
+  check_cuda(cudaIpcOpenMemHandle(&mapped, theirs.handle, cudaIpcMemLazyEnablePeerAccess),
+             "the memory of rank " + std::to_string(peer) + " cannot be mapped");
+  peers_.emplace_back(static_cast<std::byte*>(mapped));
+  return peers_.back().get();
 }
 
 void Fabric::share_blocks(GpuBlockTable* tables) {

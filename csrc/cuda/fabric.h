@@ -26,9 +26,11 @@ struct FabricShape {
   std::size_t packet_bytes;  ///< calls of up to so many bytes go over packets, where their algorithm can
 };
 
+struct Invitation;
+
 class Fabric {
  public:
-  /// One rank of `world`, on the calling thread's device. Collective: exchanges twice.
+  /// One rank of `world`, on the calling thread's device. Collective: exchanges three times.
   static std::unique_ptr<Fabric> of_rank(int rank, int world, const GpuLibrary::Exchange& exchange);
   /// All ranks of a world, on the calling thread's device.
   static std::unique_ptr<Fabric> of_virtual_ranks(int world);
@@ -59,6 +61,7 @@ class Fabric {
 
   Fabric(int device, int first_rank, const FabricShape& shape);
   void connect(const GpuLibrary::Exchange& exchange);
+  std::byte* reach(const Invitation& theirs, int peer);
   HostShare& host_share(std::size_t local) const;
   DeviceCall call_of(const GpuTask& task, std::span<const GpuBuffers> buffers) const;
   void launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t stream) const;

@@ -32,6 +32,9 @@ struct Invitation {
   cudaIpcMemHandle_t handle;
 };
 
+/// Once they reach the memory of all.
+struct Acceptance {};
+
 /// Tells ranks of one process from those of others, also where containers give out the same process number.
 std::uint64_t this_process();
 

@@ -162,8 +162,8 @@ struct DeviceAdapter<Collective::barrier, Algorithm> {
 };
 
 /// Tells the host that a kernel runs.
-__device__ void begin(const Block& team, DeviceRank& rank, std::uint64_t sequence) {
-  if (!team.leads() || blockIdx.x != 0) return;
+__device__ void begin(DeviceRank& rank, std::uint64_t sequence) {
+  if (threadIdx.x != 0 || blockIdx.x != 0) return;
   DeviceReport& report = rank.host->report;
   AtomicRef(report.newest).store(sequence, relaxed);
   const std::uint64_t number = rank.kernels + 1;
@@ -174,8 +174,11 @@ __device__ void begin(const Block& team, DeviceRank& rank, std::uint64_t sequenc
 /// Tells the host that it is over, once its last block is; and whether the call has been made.
 __device__ void end(Block& team, DeviceRank& rank, std::uint64_t sequence, bool is_made) {
   team.sync();
-  __threadfence();  // what begin() wrote is there before this block is counted
-  if (!team.leads() || atomicAdd(&rank.ended_blocks, 1U) + 1 != gridDim.x) return;
+  if (threadIdx.x != 0) return;
+  if (team.gave_up()) AtomicRef(rank.has_failed).store(1U, relaxed);
+  __threadfence();  // what this block has written is there before it is counted
+  if (atomicAdd(&rank.ended_blocks, 1U) + 1 != gridDim.x) return;
+  __threadfence();  // and this lane sees what was there before the others were
   rank.ended_blocks = 0;
   DeviceReport& report = rank.host->report;
   const AtomicRef finished(report.finished);
@@ -193,8 +196,9 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constan
   DeviceRank& rank = *call.ranks[blockIdx.y];
   if (call.unless_reached && rank.reached == call.sequence) return;
 
-  Block team(rank.host->report, call.sequence, call.timeout_ns);
-  begin(team, rank, call.sequence);
+  Block team(rank.host->report, call.sequence, call.timeout_ns,
+             AtomicRef(rank.has_failed).load(relaxed) != 0);
+  begin(rank, call.sequence);
   const auto channel = static_cast<int>(blockIdx.x);
   Links links(rank.memories, call.layout, rank.channels[channel], call.digest,
               call.first_rank + static_cast<int>(blockIdx.y), channel);

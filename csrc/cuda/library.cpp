@@ -38,7 +38,7 @@ class StreamOrder {
   void enter(cudaStream_t stream) {
     if (behind_last_ == nullptr)
       check_cuda(cudaEventCreateWithFlags(&behind_last_, cudaEventDisableTiming), "cudaEventCreate");
-    else if (last_ != stream)
+    else if (last_ != stream || stream == cudaStreamPerThread)  // which is another one in each thread
       check_cuda(cudaStreamWaitEvent(stream, behind_last_, 0), "cudaStreamWaitEvent");
   }
 

@@ -35,16 +35,15 @@ __device__ bool meet(Team& team, DeviceLinks& links, const DeviceOffer& own, con
   const Claim slot = window.claim(team, sizeof(DeviceOffer));
   if (team.leads()) *reinterpret_cast<DeviceOffer*>(slot.data) = own;
   window.publish(team, slot, sizeof(DeviceOffer));
-  const auto offer_of = [&](int peer) -> const DeviceOffer& {
-    return *reinterpret_cast<const DeviceOffer*>(window.view(team, peer, sizeof(DeviceOffer)));
-  };
+  const DeviceOffer* offers[kMaxDeviceRanks];
+  for (int peer = 0; peer < links.world(); ++peer)
+    offers[peer] = reinterpret_cast<const DeviceOffer*>(window.view(team, peer, sizeof(DeviceOffer)));
+  if (team.gave_up()) return false;
   bool all_reached = true;
   for (int peer = 0; peer < links.world(); ++peer) {
-    const DeviceOffer& theirs = offer_of(peer);
+    const DeviceOffer& theirs = *offers[peer];
     for (int other = 0; other < links.world(); ++other)
-      if (other != peer && !team.gave_up())
-        all_reached = all_reached && reaches(offer_of(other), theirs, peer, needs_output);
-    if (team.gave_up()) return false;
+      if (other != peer) all_reached = all_reached && reaches(*offers[other], theirs, peer, needs_output);
     const auto address = [&](const void* pointer, const BufferPlace& place) {
       if (theirs.process == own.process) return reinterpret_cast<std::uintptr_t>(pointer);
       if (!all_reached || place.block == 0) return std::uintptr_t{0};

@@ -55,6 +55,7 @@ class PacketWindow {
   template <class Team>
   __device__ void publish(Team& team, const Claim& /*claim*/, std::size_t bytes) {
     team.sync();  // every lane has staged its part
+    if (team.gave_up()) return;
     const auto* words = reinterpret_cast<const std::uint64_t*>(staged(rank_));
     for (std::size_t i = threadIdx.x; i < PacketShape::packets_of(bytes); i += blockDim.x) {
       const std::uint64_t word = i == 0 ? digest_ : i == 1 ? bytes : words[i - PacketShape::kHeader];

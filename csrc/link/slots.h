@@ -130,7 +130,8 @@ class Receiver {
     const std::uint64_t turn = cursor_->turn;
     SlotHeader& header = next();
     team.await(peer_, [this](Order order) { return ready(order); });
-    if (header.digest != digest_ || header.bytes != bytes) team.disagree(peer_, header.bytes, bytes);
+    if (!team.gave_up() && (header.digest != digest_ || header.bytes != bytes))
+      team.disagree(peer_, header.bytes, bytes);
     return {&header, turn, header.data(bytes)};
   }
 

@@ -97,7 +97,8 @@ class WindowOver {
     team.await(peer, [&](Order order) {
       return AtomicRef(header.filled).load(order) == turn + 1;  // pairs with: publish()
     });
-    if (header.digest != digest_ || header.bytes != bytes) team.disagree(peer, header.bytes, bytes);
+    if (!team.gave_up() && (header.digest != digest_ || header.bytes != bytes))
+      team.disagree(peer, header.bytes, bytes);
     return header.data(bytes);
   }
 

@@ -1,34 +1,14 @@
 // Every algorithm's kernel, between virtual ranks, for sizes that fill many slots and none.
 #include <gtest/gtest.h>
 
-#include <numeric>
 #include <utility>
 #include <vector>
 
+#include "cuda/values.h"
 #include "cuda/virtual_ranks.h"
 
 namespace ringtree::testing {
 namespace {
-
-using Values = std::vector<std::int32_t>;
-
-constexpr std::size_t kWidth = sizeof(std::int32_t);
-
-Values values_of(int rank, std::size_t count) {
-  Values values(count);
-  for (std::size_t i = 0; i < count; ++i)
-    values[i] = static_cast<std::int32_t>((i * 31 + static_cast<std::size_t>(rank) * 1009) % 997) - 498;
-  return values;
-}
-
-Values sum_of(int world, std::size_t count) {
-  Values sum(count);
-  for (int rank = 0; rank < world; ++rank) {
-    const Values one = values_of(rank, count);
-    for (std::size_t i = 0; i < count; ++i) sum[i] += one[i];
-  }
-  return sum;
-}
 
 Values part(const Values& values, std::size_t begin, std::size_t size) {
   return {values.begin() + static_cast<std::ptrdiff_t>(begin),

@@ -165,6 +165,7 @@ class TraceTeam {
 
   bool leads() const { return true; }
   void sync() {}
+  bool gave_up() const { return false; }
 
   template <class Ready>
   void await(int /*peer*/, Ready ready) {

@@ -1,0 +1,163 @@
+// Graphs: calls that are captured once run at every replay, on what their buffers hold then, and between
+// calls that are not captured.
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "cuda/gpu_ranks.h"
+#include "cuda/values.h"
+#include "cuda/virtual_ranks.h"
+
+namespace ringtree::testing {
+namespace {
+
+using Graphs = OnFabrics;
+using ringtree_emulator::launched;
+using ringtree_emulator::Stream;
+
+constexpr std::size_t kCount = 1501;
+constexpr int kReplays = kIsSanitized ? 100 : 1000;
+
+/// values[i] = value_of(rank, i) + turn
+__global__ void put_values(std::int32_t* values, std::size_t count, int rank, std::int32_t turn) {
+  for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) values[i] = value_of(rank, i) + turn;
+}
+
+/// Counts what is not value_of(rank, i) * factor + addend.
+__global__ void count_differences(const std::int32_t* values, std::size_t count, int first_rank, int ranks,
+                                  std::int32_t turn, unsigned* differences) {
+  for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) {
+    std::int32_t expected = 0;
+    for (int rank = first_rank; rank < first_rank + ranks; ++rank) expected += value_of(rank, i) + turn;
+    if (values[i] != expected) atomicAdd(differences, 1U);
+  }
+}
+
+std::int32_t* ints(std::byte* memory) { return reinterpret_cast<std::int32_t*>(memory); }
+
+/// Three calls of a rank over buffers that a kernel fills anew before each run.
+class Program {
+ public:
+  explicit Program(int world)
+      : in_(world, kCount * kWidth),
+        sum_(world, kCount * kWidth),
+        all_(world, kCount * kWidth * static_cast<std::size_t>(world)),
+        data_(world, kCount * kWidth),
+        differences_(world, sizeof(unsigned)) {}
+
+  void fill(const GpuRank& self, cudaStream_t stream, std::int32_t turn) const {
+    for (const Buffers* buffers : {&in_, &data_})
+      EXPECT_EQ(launched(put_values, 1, 2, stream, ints(buffers->at(self.rank())), kCount, self.rank(), turn),
+                cudaSuccess);
+  }
+
+  void calls(GpuRank& self, cudaStream_t stream, bool eager) const {
+    const int rank = self.rank(), world = self.world();
+    GpuTask zero_copy = all_reduce_task("zero_copy", kCount, world);
+    zero_copy.fallback = algorithm_called(Collective::all_reduce, "two_shot");
+    EXPECT_EQ(self.launch(zero_copy, in_.at(rank), sum_.at(rank), stream), eager);
+    const GpuTask gather = task_of(algorithm_called(Collective::all_gather, "ring"), kCount, world);
+    EXPECT_EQ(self.launch(gather, in_.at(rank), all_.at(rank), stream), eager);
+    EXPECT_EQ(self.launch(all_reduce_task("two_shot", kCount, world), data_.at(rank), data_.at(rank), stream),
+              eager);
+  }
+
+  void check(const GpuRank& self, cudaStream_t stream, std::int32_t turn) const {
+    const int rank = self.rank(), world = self.world();
+    auto* const differences = reinterpret_cast<unsigned*>(differences_.at(rank));
+    const auto compare = [&](const std::int32_t* values, int first_rank, int ranks) {
+      EXPECT_EQ(
+          launched(count_differences, 1, 2, stream, values, kCount, first_rank, ranks, turn, differences),
+          cudaSuccess);
+    };
+    compare(ints(sum_.at(rank)), 0, world);
+    compare(ints(data_.at(rank)), 0, world);
+    for (int peer = 0; peer < world; ++peer)
+      compare(ints(all_.at(rank)) + static_cast<std::size_t>(peer) * kCount, peer, 1);
+  }
+
+  unsigned differences(int rank) const { return differences_.get<unsigned>(rank)[0]; }
+
+ private:
+  Buffers in_, sum_, all_, data_, differences_;
+};
+
+TEST_F(Graphs, RunTheirCallsAtEachReplayOnWhatTheBuffersHoldThen) {
+  for (const int world : {2, 3}) {
+    const int replays = world == 2 ? kReplays : kReplays / 10;
+    const Program program(world);
+    run_gpu_ranks(world, [&](GpuRank& self) {
+      const Stream stream;
+      const Graph graph(stream, [&] { program.calls(self, stream, false); });
+      for (int turn = 0; turn < replays; ++turn) {
+        program.fill(self, stream, turn);
+        graph.replay(stream);
+        program.check(self, stream, turn);
+      }
+      self.expect_success();
+      EXPECT_EQ(self.gpu().progress().ended, 3U * static_cast<unsigned>(replays));
+    });
+    for (int rank = 0; rank < world; ++rank) EXPECT_EQ(program.differences(rank), 0U);
+  }
+}
+
+TEST_F(Graphs, TakeTurnsWithCallsThatAreNotCaptured) {
+  constexpr int kWorld = 2, kTurns = 20;
+  const Program program(kWorld);
+  run_gpu_ranks(kWorld, [&](GpuRank& self) {
+    const Stream stream;
+    const auto eager = [&](int turn) {
+      program.fill(self, stream, turn);
+      program.calls(self, stream, true);
+      program.check(self, stream, turn);
+    };
+    eager(-1);
+    const Graph graph(stream, [&] { program.calls(self, stream, false); });
+    for (int turn = 0; turn < kTurns; ++turn) {
+      program.fill(self, stream, turn);
+      graph.replay(stream);
+      program.check(self, stream, turn);
+      eager(-turn);
+    }
+    self.expect_success();
+  });
+  for (int rank = 0; rank < kWorld; ++rank) EXPECT_EQ(program.differences(rank), 0U);
+}
+
+// Scaled in place of the result, and in memory of the stream where the result has no room.
+TEST_F(Graphs, ScaleContributionsAnewAtEachReplay) {
+  constexpr int kWorld = 2, kTurns = 10;
+  constexpr std::size_t kFew = 101;
+  using Floats = std::vector<float>;
+  const Buffers in(kWorld, kFew * kWidth * kWorld), sum(kWorld, kFew * kWidth * kWorld);
+  const Buffers share(kWorld, kFew * kWidth);
+  run_gpu_ranks(kWorld, [&](GpuRank& self) {
+    const int rank = self.rank();
+    const Stream stream;
+    const auto scaled = [&](GpuTask task) {
+      task.dtype = DType::float32;
+      task.op = ReduceOp::premul_sum;
+      task.factor = 1 + rank;
+      return task;
+    };
+    const Graph graph(stream, [&] {
+      self.launch(scaled(all_reduce_task("ring", kWorld * kFew, kWorld)), in.at(rank), sum.at(rank), stream);
+      self.launch(scaled(task_of(algorithm_called(Collective::reduce_scatter, "ring"), kFew, kWorld)),
+                  in.at(rank), share.at(rank), stream);
+    });
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const auto value = static_cast<float>(turn);
+      in.put(rank, Floats(kWorld * kFew, value));
+      graph.replay(stream);
+      self.expect_success();
+      EXPECT_EQ(sum.get<float>(rank), Floats(kWorld * kFew, 3 * value));
+      EXPECT_EQ(share.get<float>(rank), Floats(kFew, 3 * value));
+      self.come();  // before the next turn's values
+    }
+  });
+}
+
+}  // namespace
+}  // namespace ringtree::testing

@@ -1,0 +1,86 @@
+// Ranks that are threads of one process, each with an end of a fabric and a stream of its own.
+#pragma once
+
+#include <emulator.h>
+#include <test_support.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "cuda/fabric.h"
+#include "cuda/sanitized.h"
+#include "cuda/tasks.h"
+#include "cuda/thread_meeting.h"
+
+namespace ringtree::testing {
+
+class FabricRank {
+ public:
+  FabricRank(Meeting& meeting, int rank)
+      : meeting_(&meeting),
+        rank_(rank),
+        fabric_(Fabric::of_rank(rank, meeting.world(), meeting.exchange_of(rank))) {}
+
+  int rank() const { return rank_; }
+  int world() const { return meeting_->world(); }
+  Fabric& fabric() const { return *fabric_; }
+  cudaStream_t stream() const { return stream_; }
+  std::uint64_t calls() const { return calls_; }
+
+  void launch(const GpuTask& task, const void* in, void* out) {
+    const GpuBuffers buffers{in, out};
+    fabric_->launch(numbered(task, ++calls_), {&buffers, 1}, stream_);
+  }
+
+  /// For all ranks, until all calls have ended.
+  void wait_for_all() const {
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    meeting_->come(rank_);
+  }
+
+  void expect_success() const {
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    EXPECT_EQ(fabric_->fault().kind, GpuFault::none)
+        << "rank " << rank_ << ", peer " << fabric_->fault().peer;
+    EXPECT_EQ(fabric_->progress().finished, calls_);
+  }
+
+ private:
+  Meeting* meeting_;
+  int rank_;
+  std::uint64_t calls_ = 0;
+  ringtree_emulator::Stream stream_;
+  std::unique_ptr<Fabric> fabric_;
+};
+
+/// body(rank) for each rank of a fabric, which is closed once all are done.
+template <class Body>
+void run_ranks(int world, Body body) {
+  Meeting meeting(world);
+  meeting.run([&](int rank) {
+    FabricRank self(meeting, rank);
+    body(self);
+    self.wait_for_all();
+  });
+}
+
+/// Small blocks, and room for those of several calls. Each test gives back all it took.
+class OnFabrics : public ringtree_emulator::EmulatorTest {
+ protected:
+  void SetUp() override {
+    EmulatorTest::SetUp();
+    set_multiprocessors(16);
+  }
+
+  /// Which the ranks share, and so channels and memory.
+  static void set_multiprocessors(int multiprocessors) {
+    ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
+    hardware.lanes_per_block = 4;
+    hardware.multiprocessors = multiprocessors;
+    ringtree_emulator::set_hardware(hardware);
+  }
+};
+
+}  // namespace ringtree::testing
