@@ -1,5 +1,4 @@
-// What a rank keeps on its GPU and in the memory that it shares with its host, and what kernels show each
-// other.
+// What a rank keeps on its GPU and in memory that it shares with its host, and what kernels show each other.
 #pragma once
 
 #include <cstddef>
