@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/sanitized.h"
 #include "cuda/values.h"
 #include "cuda/virtual_ranks.h"
 
@@ -18,13 +19,15 @@ Values part(const Values& values, std::size_t begin, std::size_t size) {
 /// Runs `body(fabric, world, algorithm, count)` for worlds, algorithms and sizes.
 template <class Body>
 void for_each(Collective collective, Body body) {
+  using Worlds = std::vector<std::pair<int, std::size_t>>;
+  using Counts = std::vector<std::size_t>;
+  constexpr std::size_t kAll = std::size_t{1} << 20;
   for (const auto& [world, packet_bytes] :
-       {std::pair{2, 0}, {3, 0}, {4, 0}, {7, 0}, {8, 0}, {2, 1 << 20}, {5, 1 << 20}, {8, 1 << 20}}) {
-    const auto fabric =
-        Fabric::of_virtual_ranks(small_shape(world, 2, static_cast<std::size_t>(packet_bytes)));
+       kIsSanitized ? Worlds{{3, 0}, {4, 0}, {3, kAll}, {4, kAll}}
+                    : Worlds{{2, 0}, {3, 0}, {4, 0}, {7, 0}, {8, 0}, {2, kAll}, {5, kAll}, {8, kAll}}) {
+    const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 2, packet_bytes));
     for (const std::uint8_t algorithm : algorithms_on_device(collective))
-      for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{13}, std::size_t{257},
-                                      std::size_t{5003}, std::size_t{16384}}) {
+      for (const std::size_t count : kIsSanitized ? Counts{0, 13, 3001} : Counts{0, 1, 13, 257, 6001}) {
         SCOPED_TRACE(catalogue()[algorithm].name);
         SCOPED_TRACE("world " + std::to_string(world) + ", count " + std::to_string(count));
         body(*fabric, world, algorithm, count);
