@@ -198,6 +198,7 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constan
 
   Block team(rank.host->report, call.sequence, call.timeout_ns,
              AtomicRef(rank.has_failed).load(relaxed) != 0);
+  team.join();  // another block of this kernel may fail while these lanes look
   begin(rank, call.sequence);
   const auto channel = static_cast<int>(blockIdx.x);
   Links links(rank.memories, call.layout, rank.channels[channel], call.digest,
