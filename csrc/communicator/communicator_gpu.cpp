@@ -69,6 +69,12 @@ void Communicator::check_place(const Request& request, GpuPlace& place) const {
   if (place.device < 0 && request.collective != Collective::barrier)
     place.device = gpu_library().device_of(array);
   if (place.device < 0) refuse("its arrays are not in the memory of a GPU");
+  const auto is_misaligned = [&](const void* memory) {
+    return reinterpret_cast<std::uintptr_t>(memory) % size_of(request.dtype) != 0;
+  };
+  if (is_misaligned(request.in) || is_misaligned(request.out))
+    refuse(std::string("an array does not lie at a multiple of ") + name_of(request.dtype) +
+           "'s size: pass a copy");
   if (gpu_ && place.device != gpu_->device())
     refuse("its arrays are on GPU " + std::to_string(place.device) +
            ", but this communicator has begun on GPU " + std::to_string(gpu_->device()));

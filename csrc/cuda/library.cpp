@@ -106,7 +106,12 @@ class OneRank final : public Gpu {
     const bool borrows = task.out_bytes < task.in_bytes || buffers.out == nullptr;
     if (borrows) check_cuda(cudaMallocAsync(&scaled, task.in_bytes, stream), "memory for a premul_sum");
     scale(task, scaled, buffers.in, stream);
-    launch_plain(task, {scaled, buffers.out}, stream);
+    GpuTask sum = task;
+    if (task.fallback >= 0) {  // another GPU might not reach memory of the stream
+      sum.algorithm = static_cast<std::uint8_t>(task.fallback);
+      sum.fallback = -1;
+    }
+    launch_plain(sum, {scaled, buffers.out}, stream);
     if (borrows) check_cuda(cudaFreeAsync(scaled, stream), "memory of a premul_sum");
   }
 
