@@ -83,13 +83,16 @@ std::size_t volume(dim3 extent) { return std::size_t{extent.x} * extent.y * exte
 /// kernel that waits for one behind it hangs, as it may on a GPU.
 class Residency {
  public:
-  void take(std::size_t blocks, std::size_t capacity) {
+  /// Waits for room for `least` blocks; returns for how many there is some, `most` or fewer.
+  std::size_t take(std::size_t least, std::size_t most, std::size_t capacity) {
     std::unique_lock lock(mutex_);
     const std::uint64_t ticket = next_++;
-    changed_.wait(lock, [&] { return ticket == served_ && resident_ + blocks <= capacity; });
+    changed_.wait(lock, [&] { return ticket == served_ && resident_ + least <= capacity; });
     ++served_;
+    const std::size_t blocks = std::min(most, capacity - resident_);
     resident_ += blocks;
     changed_.notify_all();
+    return blocks;
   }
 
   void give_back(std::size_t blocks) {
@@ -150,11 +153,12 @@ void run_lane(const Launch& launch, Place& place, std::size_t first_block, std::
 
 void run(const Launch& launch, int device) {
   const auto capacity = static_cast<std::size_t>(hardware().resident_blocks());
-  const std::size_t blocks = std::min(volume(launch.grid), capacity), lanes = volume(launch.block);
+  const std::size_t all = volume(launch.grid), lanes = volume(launch.block);
+  // Beside kernels that wait for one another, others run in the room that is left.
+  const std::size_t blocks = residency(device).take(launch.cooperative ? all : 1, all, capacity);
   std::vector<std::unique_ptr<Place>> places;
   for (std::size_t i = 0; i < blocks; ++i)
     places.push_back(std::make_unique<Place>(static_cast<std::uint32_t>(lanes), launch.shared_bytes));
-  residency(device).take(blocks, capacity);
   Gate finished;
   pool().start(
       blocks * lanes,
