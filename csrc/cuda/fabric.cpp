@@ -197,9 +197,12 @@ void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t
   const NamedKernel& entry = kernels()[algorithm];
   if (entry.kernel == nullptr) throw InvalidArgument(std::string("there is no kernel of ") + entry.name);
   const std::size_t bytes = std::max({call.in_bytes, call.out_bytes, std::size_t{1}});
-  const bool over_packets = entry.over_packets != nullptr && bytes <= shape_.packet_bytes;
+  // In an uneven all-to-all a rank knows what it gives and gets, and not what others do.
+  const bool knows_all = !call.in_is_uneven || !call.out_is_uneven;
+  const bool over_packets = knows_all && entry.over_packets != nullptr && bytes <= shape_.packet_bytes;
   const std::size_t each = over_packets ? shape_.layout.packets.message_bytes : kBytesPerChannel;
-  const auto channels = std::min((bytes + each - 1) / each, static_cast<std::size_t>(shape_.layout.channels));
+  const auto most = static_cast<std::size_t>(shape_.layout.channels);
+  const std::size_t channels = knows_all ? std::min((bytes + each - 1) / each, most) : most;
   const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(ranks_.size()));
   const Kernel kernel = over_packets ? entry.over_packets : entry.kernel;
   const dim3 block(static_cast<unsigned>(shape_.lanes));
