@@ -26,7 +26,8 @@ struct GpuTask {
   int root = 0;
   DType dtype = DType::uint8;
   ReduceOp op = ReduceOp::sum;
-  double factor = 1;  ///< of premul_sum: what this rank's contribution is multiplied with
+  bool has_result = true;  ///< on this rank: the output may be written
+  double factor = 1;       ///< of premul_sum: what this rank's contribution is multiplied with
 };
 
 struct GpuBuffers {
@@ -120,7 +121,7 @@ class GpuLibrary {
   virtual int devices() const = 0;
   /// "NVIDIA H100 80GB HBM3, CUDA 13.0, driver 13.0".
   virtual std::string describe(int device) const = 0;
-  /// Whose memory this is; -1: of none.
+  /// Whose memory this is; -1: of none. Of a null pointer, the calling thread's.
   virtual int device_of(const void* memory) const = 0;
 
   /// Collective: exchanges three times, and fails on all ranks if it fails on one.

@@ -1,10 +1,12 @@
 #include "cuda/fabric.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/errors.h"
 #include "core/platform.h"
 #include "cuda/introduction.h"
+#include "cuda/kept.h"
 
 namespace ringtree {
 namespace {
@@ -36,6 +38,13 @@ struct Fabric::Rank {
         state(allocate_on_device(sizeof(DeviceRank), "the links of a communicator")),
         host(allocate_on_host(sizeof(HostShare), "the links of a communicator")) {}
 
+  /// Nobody uses it any more.
+  void keep_memory(int device, const DeviceLayout& layout) {
+    keep(std::move(links), device, layout.bytes());
+    keep(std::move(state), device, sizeof(DeviceRank));
+    keep(std::move(host), sizeof(HostShare));
+  }
+
   DeviceRank* on_device() const { return reinterpret_cast<DeviceRank*>(state.get()); }
 
   /// Tells the kernels where everything is.
@@ -55,15 +64,22 @@ Fabric::~Fabric() {
   int before = 0;
   cudaGetDevice(&before);
   cudaSetDevice(device_);
-  give_up();
-  cudaDeviceSynchronize();  // what still runs ends now, and touches no memory of a peer after this
+  if (!has_ended_) {
+    give_up();
+    cudaDeviceSynchronize();  // what still runs ends now, and touches no memory of a peer after this
+  }
   blocks_.reset();
   peers_.clear();
+  for (const auto& rank : ranks_)
+    if (has_ended_) rank->keep_memory(device_, shape_.layout);
   ranks_.clear();
   cudaSetDevice(before);
 }
 
 std::unique_ptr<Fabric> Fabric::of_virtual_ranks(int world) {
+  if (world < 1 || world > kMaxDeviceRanks)
+    throw InvalidArgument("virtual ranks: there may be 1 to " + std::to_string(kMaxDeviceRanks) + ", not " +
+                          std::to_string(world));
   return of_virtual_ranks(shape_for(std::vector<Introduction>(static_cast<std::size_t>(world), introduce())));
 }
 
@@ -137,6 +153,12 @@ GpuFault Fabric::fault() const {
             static_cast<int>(AtomicRef(report.peer).load(relaxed)), AtomicRef(report.sequence).load(relaxed)};
   }
   return {GpuFault::none, 0, 0};
+}
+
+bool Fabric::is_sound() const {
+  for (std::size_t local = 0; local < ranks_.size(); ++local)
+    if (AtomicRef(host_share(local).report.raised).load(relaxed) != DeviceReport::none) return false;
+  return true;
 }
 
 GpuProgress Fabric::progress() const {

@@ -55,6 +55,10 @@ class Fabric {
   GpuFault fault() const;
   GpuProgress progress() const;
   void give_up();
+  /// Whether no call has gone wrong, nor was given up.
+  bool is_sound() const;
+  /// This end's kernels are over, and so are its peers' that touch its memory: to end it takes no waiting.
+  void have_ended() { has_ended_ = true; }
 
  private:
   struct Rank;
@@ -73,6 +77,7 @@ class Fabric {
   std::vector<PeerMemory> peers_;
   std::vector<bool> is_near_;  ///< by rank: whether it is of this process
   std::unique_ptr<SharedBlocks> blocks_;
+  bool has_ended_ = false;
 };
 
 }  // namespace ringtree

@@ -1,10 +1,13 @@
 // What the library exports: GpuLibrary over the fabric.
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <string>
 
+#include "core/errors.h"
 #include "core/gpu.h"
 #include "cuda/fabric.h"
+#include "cuda/kept.h"
 #include "cuda/reduction.h"
 #include "cuda/runtime.h"
 
@@ -48,15 +51,53 @@ class StreamOrder {
     check_cuda(cudaEventRecord(behind_last_, stream), "cudaEventRecord");
   }
 
+  /// Until what was launched is over.
+  void wait() const {
+    if (behind_last_ != nullptr) cudaEventSynchronize(behind_last_);
+  }
+
  private:
   cudaStream_t last_ = nullptr;
   cudaEvent_t behind_last_ = nullptr;
 };
 
+/// In a world of one every collective is a copy, and then a barrier, which says that it is over.
+void launch_alone(Fabric& fabric, const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {
+  if (buffers.in != buffers.out && task.out_bytes != 0)
+    check_cuda(cudaMemcpyAsync(buffers.out, buffers.in, task.out_bytes, cudaMemcpyDeviceToDevice, stream),
+               "a copy");
+  GpuTask over;
+  over.algorithm = static_cast<std::uint8_t>(
+      std::find_if(kernels().begin(), kernels().end(),
+                   [](const NamedKernel& each) { return each.name == std::string("barrier_one_shot"); }) -
+      kernels().begin());
+  over.digest = task.digest;
+  over.sequence = task.sequence;
+  over.timeout_seconds = task.timeout_seconds;
+  fabric.launch(over, {&buffers, 1}, stream);
+}
+
+/// `buffers` has an entry for each rank of this end.
+void launch_plain(Fabric& fabric, const GpuTask& task, std::span<const GpuBuffers> buffers,
+                  cudaStream_t stream) {
+  if (fabric.world() > 1) return fabric.launch(task, buffers, stream);
+  if (kernels()[task.algorithm].kernel == nullptr)
+    throw InvalidArgument(std::string("there is no kernel of ") + kernels()[task.algorithm].name);
+  launch_alone(fabric, task, buffers[0], stream);
+}
+
 class OneRank final : public Gpu {
  public:
   OneRank(int rank, int world, const GpuLibrary::Exchange& exchange)
       : fabric_(Fabric::of_rank(rank, world, exchange)) {}
+  OneRank(const OneRank&) = delete;
+  OneRank& operator=(const OneRank&) = delete;
+  /// Waits for its own kernels alone, where that is enough: see cuda/kept.h. Those of graphs might run again.
+  ~OneRank() override {
+    if (was_captured_ || !fabric_->is_sound()) return;
+    order_.wait();
+    fabric_->have_ended();
+  }
 
   int device() const override { return fabric_->device(); }
   std::size_t piece_bytes() const override {
@@ -72,38 +113,23 @@ class OneRank final : public Gpu {
     const OnDevice here(fabric_->device());
     const cudaStream_t stream = native(stream_number);
     const bool captures = is_capturing(stream);
+    was_captured_ = was_captured_ || captures;
     if (!captures) order_.enter(stream);
     if (task.op == ReduceOp::premul_sum)
       launch_scaled(task, buffers, stream);
     else
-      launch_plain(task, buffers, stream);
+      launch_plain(*fabric_, task, {&buffers, 1}, stream);
     if (!captures) order_.leave(stream);
     return !captures;
   }
 
  private:
-  /// In a world of one every collective is a copy, and then a barrier, which says that it is over.
-  void launch_plain(const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {
-    if (fabric_->world() > 1) return fabric_->launch(task, {&buffers, 1}, stream);
-    if (buffers.in != buffers.out && task.out_bytes != 0)
-      check_cuda(cudaMemcpyAsync(buffers.out, buffers.in, task.out_bytes, cudaMemcpyDeviceToDevice, stream),
-                 "a copy");
-    GpuTask over;
-    over.algorithm = static_cast<std::uint8_t>(
-        std::find_if(kernels().begin(), kernels().end(),
-                     [](const NamedKernel& each) { return each.name == std::string("barrier_one_shot"); }) -
-        kernels().begin());
-    over.digest = task.digest;
-    over.sequence = task.sequence;
-    over.timeout_seconds = task.timeout_seconds;
-    fabric_->launch(over, {&buffers, 1}, stream);
-  }
-
   /// A sum of what is scaled first: in place of the result if that has the room, else in memory of the
   /// stream.
   void launch_scaled(const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {
+    if (task.in_bytes == 0) return launch_plain(*fabric_, task, {&buffers, 1}, stream);
     void* scaled = buffers.out;
-    const bool borrows = task.out_bytes < task.in_bytes || buffers.out == nullptr;
+    const bool borrows = task.out_bytes < task.in_bytes || !task.has_result;
     if (borrows) check_cuda(cudaMallocAsync(&scaled, task.in_bytes, stream), "memory for a premul_sum");
     scale(task, scaled, buffers.in, stream);
     GpuTask sum = task;
@@ -111,7 +137,8 @@ class OneRank final : public Gpu {
       sum.algorithm = static_cast<std::uint8_t>(task.fallback);
       sum.fallback = -1;
     }
-    launch_plain(sum, {scaled, buffers.out}, stream);
+    const GpuBuffers of_scaled{scaled, buffers.out};
+    launch_plain(*fabric_, sum, {&of_scaled, 1}, stream);
     if (borrows) check_cuda(cudaFreeAsync(scaled, stream), "memory of a premul_sum");
   }
 
@@ -130,18 +157,25 @@ class OneRank final : public Gpu {
 
   std::unique_ptr<Fabric> fabric_;
   StreamOrder order_;
+  bool was_captured_ = false;
 };
 
 class AllRanks final : public VirtualRanks {
  public:
   explicit AllRanks(int world) : fabric_(Fabric::of_virtual_ranks(world)) {}
+  AllRanks(const AllRanks&) = delete;
+  AllRanks& operator=(const AllRanks&) = delete;
+  ~AllRanks() override {
+    const OnDevice here(fabric_->device());
+    if (fabric_->is_sound() && cudaDeviceSynchronize() == cudaSuccess) fabric_->have_ended();
+  }
 
   int world() const override { return fabric_->world(); }
   std::size_t piece_bytes() const override {
     return fabric_->shape().layout.window.slot_bytes / static_cast<std::size_t>(fabric_->world());
   }
   void launch(const GpuTask& task, const std::vector<GpuBuffers>& buffers, GpuStream stream) override {
-    fabric_->launch(task, buffers, native(stream));
+    launch_plain(*fabric_, task, buffers, native(stream));
   }
   GpuFault fault() const override { return fabric_->fault(); }
 
@@ -172,6 +206,7 @@ class Library final : public GpuLibrary {
   }
 
   int device_of(const void* memory) const override {
+    if (memory == nullptr) return current_device();
     cudaPointerAttributes attributes{};
     check_cuda(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes");
     return attributes.type == cudaMemoryTypeDevice ? attributes.device : -1;
@@ -184,10 +219,14 @@ class Library final : public GpuLibrary {
   std::unique_ptr<VirtualRanks> open_virtual(int world) override { return std::make_unique<AllRanks>(world); }
 
   std::shared_ptr<std::byte> allocate(std::size_t bytes) override {
-    return {allocate_on_device(bytes, "an array").release(), FreesDeviceMemory{}};
+    const int device = current_device();
+    return {allocate_on_device(bytes, "an array").release(),
+            [device, bytes](std::byte* memory) { keep(DeviceMemory<std::byte>(memory), device, bytes); }};
   }
 
   void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) override {
+    const int device = std::max(device_of(to), device_of(from));  // one of them is the host's
+    const OnDevice here(device < 0 ? current_device() : device);  // where the thread's stream is meant
     check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native(stream)), "a copy");
     check_cuda(cudaStreamSynchronize(native(stream)), "a copy");
   }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/errors.h"
+#include "cuda/kept.h"
 
 namespace ringtree {
 
@@ -23,9 +24,13 @@ OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what) {
   constexpr std::size_t kMayBeMapped = std::size_t{64} << 10U;
-  void* memory = nullptr;
   const std::size_t room = bytes < kMayBeMapped ? bytes : std::max(bytes, kSmallestMappedBytes);
-  check_cuda(cudaMalloc(&memory, room), what + ": " + std::to_string(room) + " bytes on the GPU");
+  void* memory = take_kept_on_device(bytes);
+  if (memory == nullptr && cudaMalloc(&memory, room) != cudaSuccess) {
+    cudaGetLastError();
+    free_kept();
+    check_cuda(cudaMalloc(&memory, room), what + ": " + std::to_string(room) + " bytes on the GPU");
+  }
   DeviceMemory<std::byte> owned(static_cast<std::byte*>(memory));
   // Not the whole device: ranks that share it may wait there for this one.
   check_cuda(cudaMemsetAsync(memory, 0, bytes, cudaStreamPerThread), what);
@@ -34,9 +39,10 @@ DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string&
 }
 
 HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& what) {
-  void* memory = nullptr;
-  check_cuda(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped),
-             what + ": " + std::to_string(bytes) + " bytes of the host");
+  void* memory = take_kept_on_host(bytes);
+  if (memory == nullptr)
+    check_cuda(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped),
+               what + ": " + std::to_string(bytes) + " bytes of the host");
   std::memset(memory, 0, bytes);
   return HostMemory<std::byte>(static_cast<std::byte*>(memory));
 }

@@ -63,13 +63,13 @@ class VirtualRanks:
         """
         sources = [as_buffer(x, False) for x in inputs]
         targets = [as_buffer(x, True) for x in outputs]
-        first, result = sources[0], targets[0]
-        if first.place is None or result.place is None:
+        if any(buffer.place is None for buffer in (*sources, *targets)):
             raise InvalidArgument("virtual ranks need arrays on a GPU")
         self._check(sources)
         self._check(targets)
-        smaller = first if collective in ("all_gather", "gather") else result
-        count = first.count // self.world_size if collective == "all_to_all" else smaller.count
+        first, result = sources[0], targets[0]
+        assert first.place is not None
+        count = self._count(collective, first, result)
         self._core.run(
             collective,
             algorithm,
@@ -90,6 +90,24 @@ class VirtualRanks:
             Timeout: a rank waited for another in vain. Create new ones.
         """
         self._core.check_fault()
+
+    def _count(self, collective: str, first: Buffer, result: Buffer) -> int:
+        """Elements of a rank's share, or of all that a rank has, as the core counts them."""
+        n = self.world_size
+        inputs, outputs = {
+            "all_gather": (1, n),
+            "gather": (1, n),
+            "reduce_scatter": (n, 1),
+            "scatter": (n, 1),
+            "all_to_all": (n, n),
+        }.get(collective, (1, 1))
+        count = first.count // inputs
+        if (count * inputs, count * outputs, first.dtype) != (first.count, result.count, result.dtype):
+            raise InvalidArgument(
+                f"virtual ranks: inputs are {first} but outputs are {result}; {collective} needs {inputs} "
+                f"and {outputs} parts of one size and type"
+            )
+        return count
 
     def _check(self, buffers: list[Buffer]) -> None:
         kinds = {(buffer.count, buffer.dtype) for buffer in buffers}

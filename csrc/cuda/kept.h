@@ -1,0 +1,26 @@
+// Memory that the process keeps for whoever next asks for as much, instead of giving it back to CUDA.
+//
+// To free is to wait for the device. Where ranks are threads, a kernel of another rank may be waiting there
+// for the very call that this thread makes next.
+#pragma once
+
+#include <cstddef>
+
+#include "cuda/runtime.h"
+
+namespace ringtree {
+
+/// Of the calling thread's device, of so many bytes and whatever content; null: nothing was kept that is not
+/// in use any more.
+std::byte* take_kept_on_device(std::size_t bytes);
+std::byte* take_kept_on_host(std::size_t bytes);
+
+/// Memory of `device`. It may be in use by what the calling thread's stream (cudaStreamPerThread) holds so
+/// far.
+void keep(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept;
+void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept;
+
+/// Gives back to CUDA what is not in use any more: this thread's device is full.
+void free_kept();
+
+}  // namespace ringtree
