@@ -26,6 +26,7 @@ std::string describe(const CallHeader& call) {
   }
   add(catalogue()[call.algorithm_index()].name);
   if (call.asks_for_zero_copy()) text += " or zero_copy";
+  if (call.is_on_gpu()) add("on the GPU");
   return text + ")";
 }
 

@@ -130,6 +130,7 @@ class Communicator {
   static void copy_alone(const Prepared& call);
   void scale_input(Prepared& call);
   void check_place(const Request& request, GpuPlace& place) const;
+  void check_has_kernel(const Request& request) const;
   void open_gpu(int device);
   void execute_between_calls(const Request& request);
   std::vector<std::string> exchange_in_call(const std::string& own);

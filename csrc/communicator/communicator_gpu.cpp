@@ -16,12 +16,7 @@ void Communicator::launch(const Request& request, GpuPlace place) {
   check_usable(request.name());
   check(request, rank_, world_);
   check_place(request, place);
-  std::vector<Injection::Fault> middle;
-  if (injection_) {
-    Injection::Fate fate = injection_->call(request.name());
-    if (fate.is_dropped) return;
-    middle = std::move(fate.middle);
-  }
+  check_has_kernel(request);
   std::unique_lock order(order_);
   wanted_.wait(order, [this] { return queue_.empty(); });
   check_usable(request.name());
@@ -29,6 +24,12 @@ void Communicator::launch(const Request& request, GpuPlace place) {
   // Kernels compare calls on their way. Those of the host that are still to be compared come first.
   if (settled_ != sequence_) {
     execute_between_calls(Request{Collective::barrier});
+  }
+  std::vector<Injection::Fault> middle;
+  if (injection_) {  // only now, when the call's number is known
+    Injection::Fate fate = injection_->call(request.name());
+    if (fate.is_dropped) return;
+    middle = std::move(fate.middle);
   }
 
   const std::size_t bytes = request.priced_bytes(world_);
@@ -38,6 +39,7 @@ void Communicator::launch(const Request& request, GpuPlace place) {
   resolved.algorithm = catalogue()[fallback < 0 ? algorithm : static_cast<std::size_t>(fallback)].name;
   Prepared call = prepare(resolved);
   if (fallback >= 0) call.header.algorithm |= CallHeader::kOrZeroCopy;
+  call.header.algorithm |= CallHeader::kOnGpu;
   const std::string where = describe(call.header);
   Board& board = segment_->board(rank_);
   board.enter(call.header, digest_of(call.header), bytes, call.line);
@@ -65,10 +67,21 @@ void Communicator::check_place(const Request& request, GpuPlace& place) const {
   const auto refuse = [&](const std::string& why) {
     throw InvalidArgument(refusal(rank_, request.name(), why));
   };
-  const void* const array = request.out != nullptr ? request.out : request.in;
-  if (place.device < 0 && request.collective != Collective::barrier)
-    place.device = gpu_library().device_of(array);
-  if (place.device < 0) refuse("its arrays are not in the memory of a GPU");
+  try {
+    gpu_library();
+  } catch (const TransportError& error) {
+    throw TransportError(refusal(rank_, request.name(), error.what()));
+  }
+  if (place.device < 0) {
+    const void* const one = request.out != nullptr ? request.out : request.in;
+    const void* const other = request.in != nullptr ? request.in : one;
+    place.device = one == nullptr && gpu_ ? gpu_->device() : gpu_library().device_of(one);
+    const int device = other == one ? place.device : gpu_library().device_of(other);
+    if (place.device < 0 || device < 0) refuse("its arrays are not in the memory of a GPU");
+    if (device != place.device)
+      refuse("its arrays are on GPU " + std::to_string(device) + " and on GPU " +
+             std::to_string(place.device));
+  }
   const auto is_misaligned = [&](const void* memory) {
     return reinterpret_cast<std::uintptr_t>(memory) % size_of(request.dtype) != 0;
   };
@@ -83,6 +96,14 @@ void Communicator::check_place(const Request& request, GpuPlace& place) const {
         "ranks that are threads of one process need a stream each, and this one is the process's default "
         "stream, in which one rank's kernel would wait behind another's: take "
         "rt.run_local(..., device=\"cuda\"), or a stream of your own");
+}
+
+/// Throws InvalidArgument.
+void Communicator::check_has_kernel(const Request& request) const {
+  if (request.algorithm != "auto" &&
+      catalogue()[find_algorithm(request.collective, request.algorithm)].host_only)
+    throw InvalidArgument(
+        refusal(rank_, request.name(), "the algorithm '" + request.algorithm + "' has no kernel for GPUs"));
 }
 
 void Communicator::synchronize() {

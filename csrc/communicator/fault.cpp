@@ -57,6 +57,12 @@ void raise_death(Segment& segment, const std::vector<int>& ranks, const std::str
                   (ranks.size() == 1 ? "it." : "them."));
 }
 
+void raise_departure(Segment& segment, const std::vector<int>& ranks, const std::string& where) {
+  raise_fault(segment, ErrorKind::RankFailure, ranks,
+              list_ranks(ranks) + " closed the communicator while " + where + " needs " +
+                  (ranks.size() == 1 ? "it." : "them."));
+}
+
 bool has_fault(Segment& segment) {
   return AtomicRef(segment.hall().fault.state).load(acquire) == FaultRecord::raised;
 }

@@ -15,6 +15,9 @@ void raise_fault(Segment& segment, ErrorKind kind, const std::vector<int>& ranks
 /// RankFailure: the processes of `ranks` have ended while the call that `where` describes needs them.
 void raise_death(Segment& segment, const std::vector<int>& ranks, const std::string& where);
 
+/// RankFailure: `ranks` have left while the call that `where` describes needs them.
+void raise_departure(Segment& segment, const std::vector<int>& ranks, const std::string& where);
+
 bool has_fault(Segment& segment);
 
 /// Throws the recorded fault as seen by `rank` in the call that `where` describes.

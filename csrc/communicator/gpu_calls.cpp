@@ -21,6 +21,28 @@ constexpr auto kBetweenLooks = std::chrono::milliseconds(20);
 /// While a thread of the host waits for the GPU.
 constexpr auto kNap = std::chrono::microseconds(50);
 
+std::string describe_old(std::uint64_t sequence) {
+  return "call #" + std::to_string(sequence) + " on the GPU";
+}
+
+/// Boards keep the newest calls alone, and a GPU may be far behind.
+class OldCall : public CallConcern {
+ public:
+  OldCall(Segment& segment, int rank, std::uint64_t sequence, std::uint64_t first_open)
+      : CallConcern(segment, rank, header(sequence), first_open), sequence_(sequence) {}
+
+  std::string describe() const override { return describe_old(sequence_); }
+
+ private:
+  static CallHeader header(std::uint64_t sequence) {
+    CallHeader unknown{};
+    unknown.sequence = sequence;
+    return unknown;
+  }
+
+  std::uint64_t sequence_;
+};
+
 }  // namespace
 
 GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, const std::string& transport, int device,
@@ -67,10 +89,7 @@ std::pair<std::uint8_t, int> GpuCalls::choose(Collective collective, const std::
                                               std::size_t bytes, bool even) const {
   const std::uint8_t chosen =
       algorithm == "auto" ? reaching_.choose(collective, bytes, even) : find_algorithm(collective, algorithm);
-  const HostEntry& entry = catalogue()[chosen];
-  if (entry.host_only)
-    throw InvalidArgument(std::string("the algorithm '") + entry.name + "' has no kernel for GPUs");
-  return {chosen, entry.access == Access::none ? -1 : staged_.choose(collective, bytes, even)};
+  return {chosen, catalogue()[chosen].access == Access::none ? -1 : staged_.choose(collective, bytes, even)};
 }
 
 void GpuCalls::force(Collective collective, std::uint8_t algorithm) {
@@ -97,22 +116,31 @@ void GpuCalls::launch(const CallHeader& call, const Task& task, GpuTask on_gpu, 
   on_gpu.in_offsets = offsets_of(task.in_chunks, uneven && (both || cuts_input));
   on_gpu.out_offsets = offsets_of(task.out_chunks, uneven && (both || !cuts_input));
   on_gpu.root = task.root;
+  on_gpu.has_result = collective != Collective::reduce || task.root == rank_;
   on_gpu.dtype = static_cast<DType>(call.dtype);
   const void* const in = collective == Collective::broadcast ? task.out : task.in;
   if (gpu_->launch(on_gpu, {in, task.out}, stream)) launched_.store(call.sequence, std::memory_order_release);
 }
 
 void GpuCalls::wait(double seconds) const {
-  const Clock::time_point deadline =
-      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  const auto time = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  Clock::time_point deadline = Clock::now() + time;
+  // The call that runs when the time is over. Its own will soon be, and it knows for whom it waits.
+  std::optional<std::uint64_t> last;
   for (;;) {
     // Read before the faults: kernels that give up have raised theirs by the time they are over.
-    const bool idle = is_idle(gpu_->progress());
+    const GpuProgress progress = gpu_->progress();
+    const bool idle = is_idle(progress);
+    if (idle) check_agreement();
     if (const GpuFault fault = gpu_->fault(); fault.kind != GpuFault::none) tell(fault);
     if (has_fault(*segment_)) throw_fault(*segment_, rank_, "synchronize");
     if (idle) return;
     if (interrupted()) throw Interrupted();
-    if (Clock::now() >= deadline)
+    const bool over = Clock::now() >= deadline, runs_last = progress.runs() && last == progress.newest;
+    if (over && !last && progress.runs()) {
+      last = progress.newest;
+      deadline += time;
+    } else if (over || (last && !runs_last))
       throw Timeout("rank " + std::to_string(rank_) + ", synchronize: the calls up to #" +
                     std::to_string(launched_.load(std::memory_order_acquire)) + " were not over after " +
                     format_seconds(seconds) + ". They go on, and the communicator stays usable: wait again.");
@@ -138,7 +166,7 @@ void GpuCalls::drain() const {
   };
   while (!has_fault(*segment_) && !all_have_ended() && Clock::now() < deadline)
     std::this_thread::sleep_for(kNap);
-  gpu_->give_up();
+  if (has_fault(*segment_) || !all_have_ended()) gpu_->give_up();
 }
 
 /// The host's part in failures: kernels cannot see that a process has died, and hosts do not wait for
@@ -157,30 +185,57 @@ void GpuCalls::look() {
   AtomicRef(segment_->board(rank_).ended_on_gpu).store(progress.ended, release);  // pairs with: drain()
   if (const GpuFault fault = gpu_->fault(); fault.kind != GpuFault::none && !has_fault(*segment_))
     tell(fault);
+  if (!has_fault(*segment_)) check_agreement();
   if (progress.runs() && !has_fault(*segment_)) {
-    const std::vector<int> died = liveness_->dead();
+    const std::vector<int> died = liveness_->dead(), gone = gone_before(progress.newest);
     if (!died.empty()) raise_death(*segment_, died, describe_call(progress.newest));
+    if (!gone.empty()) raise_departure(*segment_, gone, describe_call(progress.newest));
   }
   if (has_fault(*segment_)) gpu_->give_up();
 }
 
-/// Boards keep the newest calls alone, and a GPU may be far behind.
+/// Raises a fault if a peer has made another call than this rank. Kernels notice if they wait for one
+/// another; but those of two algorithms may look in different places, and roots that differ wait for nobody.
+void GpuCalls::check_agreement() const {
+  const std::uint64_t newest = launched_.load(std::memory_order_acquire);
+  const std::uint64_t kept = newest - std::min<std::uint64_t>(newest, Board::kCalls - 1);
+  const std::uint64_t first = std::max(agreed_.load(std::memory_order_relaxed), kept) + 1;
+  if (newest < first) return;
+  std::uint64_t arrived = newest;
+  for (int peer = 0; peer < segment_->world(); ++peer)
+    arrived = std::min(arrived, AtomicRef(segment_->board(peer).arrived).load(acquire));
+  OldCall(*segment_, rank_, newest, first).check_agreement();
+  agreed_.store(arrived, std::memory_order_relaxed);
+}
+
+/// Ranks that have closed the communicator and never made the call.
+std::vector<int> GpuCalls::gone_before(std::uint64_t sequence) const {
+  std::vector<int> gone;
+  for (int rank = 0; rank < segment_->world(); ++rank) {
+    Board& board = segment_->board(rank);
+    if (rank != rank_ && AtomicRef(board.state).load(acquire) == Board::left &&
+        AtomicRef(board.done).load(acquire) < sequence)
+      gone.push_back(rank);
+  }
+  return gone;
+}
+
 std::string GpuCalls::describe_call(std::uint64_t sequence) const {
   const std::optional<CallHeader> known = segment_->board(rank_).call(sequence);
-  return known ? describe(*known) : "call #" + std::to_string(sequence) + " on the GPU";
+  return known ? describe(*known) : describe_old(sequence);
 }
 
 /// Says what the device has found, in the words of the host, which knows the calls.
 void GpuCalls::tell(const GpuFault& fault) const {
   const std::optional<CallHeader> known = segment_->board(rank_).call(fault.sequence);
-  CallHeader unknown{};
-  unknown.sequence = fault.sequence;
-  const CallConcern concern(*segment_, rank_, known.value_or(unknown), fault.sequence);
+  const std::unique_ptr<const CallConcern> concern =
+      known ? std::make_unique<const CallConcern>(*segment_, rank_, *known, fault.sequence)
+            : std::make_unique<const OldCall>(*segment_, rank_, fault.sequence, fault.sequence);
   if (fault.kind == GpuFault::timeout) {
-    concern.give_up(fault.peer, timeout_seconds_->load());
+    concern->give_up(fault.peer, timeout_seconds_->load());
     return;
   }
-  if (known) concern.check_agreement();
+  concern->check_agreement();
   if (has_fault(*segment_)) return;
   raise_fault(*segment_, ErrorKind::Mismatch, {rank_, fault.peer},
               "in " + describe_call(fault.sequence) + " rank " + std::to_string(fault.peer) +

@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "communicator/choice.h"
 #include "communicator/host_entry.h"
@@ -31,7 +32,7 @@ class GpuCalls {
   ~GpuCalls();
 
   /// What runs a call, and what does if that cannot (-1: nothing): by the name that the user gave, or "auto".
-  /// Throws InvalidArgument. `bytes` as in Priced.
+  /// `bytes` as in Priced.
   std::pair<std::uint8_t, int> choose(Collective collective, const std::string& algorithm, std::size_t bytes,
                                       bool even) const;
   void force(Collective collective, std::uint8_t algorithm);
@@ -52,6 +53,8 @@ class GpuCalls {
   void watch();
   void look();
   void tell(const GpuFault& fault) const;
+  void check_agreement() const;
+  std::vector<int> gone_before(std::uint64_t sequence) const;
   std::string describe_call(std::uint64_t sequence) const;
   bool is_idle(const GpuProgress& progress) const {
     return !progress.runs() && progress.finished >= launched_.load(std::memory_order_acquire);
@@ -64,7 +67,8 @@ class GpuCalls {
   std::unique_ptr<Memory> tables_;  ///< of blocks, if the ranks are processes
   std::unique_ptr<Gpu> gpu_;
   Choice reaching_, staged_;
-  std::atomic<std::uint64_t> launched_{0};  ///< sequence number of the newest call that is in no graph
+  mutable std::atomic<std::uint64_t> agreed_{0};  ///< up to this one all ranks have made the same calls
+  std::atomic<std::uint64_t> launched_{0};        ///< sequence number of the newest call that is in no graph
 
   std::mutex mutex_;
   std::condition_variable ends_;

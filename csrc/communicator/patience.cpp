@@ -112,10 +112,7 @@ void Patience::look_around(int peer) {
     if (rank != rank_ && AtomicRef(segment_->board(rank).state).load(acquire) == Board::left &&
         concern_->needs(rank))
       gone.push_back(rank);
-  if (!gone.empty())
-    raise_fault(*segment_, ErrorKind::RankFailure, gone,
-                list_ranks(gone) + " closed the communicator while " + concern_->describe() + " needs " +
-                    (gone.size() == 1 ? "it." : "them."));
+  if (!gone.empty()) raise_departure(*segment_, gone, concern_->describe());
   if (!died.empty()) raise_death(*segment_, died, concern_->describe());
 
   const double waited = std::chrono::duration<double>(Clock::now() - started_).count();

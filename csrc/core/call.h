@@ -43,13 +43,16 @@ struct CallHeader {
   std::uint8_t collective;
   std::uint8_t dtype;
   std::uint8_t op;
-  std::uint8_t algorithm;  ///< index in the catalogue, perhaps with kOrZeroCopy
+  std::uint8_t algorithm;  ///< index in the catalogue, perhaps with the two bits below
   std::int32_t root;
 
   /// The ranks first ask whether zero_copy is possible.
   static constexpr std::uint8_t kOrZeroCopy = 0x80;
+  /// The call is one of arrays on a GPU, and its kernels meet none of a rank whose arrays are on the host.
+  static constexpr std::uint8_t kOnGpu = 0x40;
 
-  constexpr std::uint8_t algorithm_index() const { return algorithm & (kOrZeroCopy - 1U); }
+  constexpr std::uint8_t algorithm_index() const { return algorithm & (kOnGpu - 1U); }
+  constexpr bool is_on_gpu() const { return (algorithm & kOnGpu) != 0; }
   constexpr bool asks_for_zero_copy() const { return (algorithm & kOrZeroCopy) != 0; }
 };
 
