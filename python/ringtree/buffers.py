@@ -141,7 +141,9 @@ def _from_protocols(x: Any, writable: bool) -> Buffer:
 def _from_cuda(x: Any, writable: bool) -> Buffer:
     """CuPy, Numba, rt.cuda.DeviceArray: version 3 of the interface."""
     interface = x.__cuda_array_interface__
-    dtype = np.dtype(interface["typestr"])
+    dtype = getattr(x, "dtype", None)
+    if not isinstance(dtype, np.dtype):  # which the interface has no word for if it is one of ml_dtypes
+        dtype = np.dtype(interface["typestr"])
     code = _NUMPY_CODES.get(dtype)
     if code is None:
         code = _learn_numpy_dtype(dtype)
@@ -155,7 +157,9 @@ def _from_cuda(x: Any, writable: bool) -> Buffer:
             f"it is not C-contiguous (shape {shape}, strides {strides} bytes); "
             "pass a contiguous copy, and copy a result back"
         )
-    return Buffer(pointer, math.prod(shape), code, x, (-1, _stream_for(x, interface)))
+    count = math.prod(shape)
+    # Where no elements are, the address may be that of other memory.
+    return Buffer(pointer if count else 0, count, code, x, (-1, _stream_for(x, interface)))
 
 
 def _are_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ringtree import _core
 from ringtree.buffers import ArrayLike, Buffer, Place, as_buffer
 from ringtree.catalogue import Op, op_code
-from ringtree.errors import InvalidArgument
+from ringtree.errors import InvalidArgument, RingtreeError
 
 
 class Caller:
@@ -22,10 +22,8 @@ class Caller:
         self._rank = core.rank
         self._world = core.world
 
-    def _refusal(self, call: str, why: object) -> InvalidArgument:
-        return InvalidArgument(
-            f"rank {self._rank}, {call}: {why}. Nothing was sent and the communicator stays usable."
-        )
+    def _refusal(self, call: str, why: object, kind: type[RingtreeError] = InvalidArgument) -> RingtreeError:
+        return kind(f"rank {self._rank}, {call}: {why}. Nothing was sent and the communicator stays usable.")
 
     def _input(self, call: str, name: str, x: ArrayLike) -> Buffer:
         try:
@@ -41,14 +39,14 @@ class Caller:
 
     def _place(self, call: str, *buffers: Buffer | None) -> Place | None:
         """Where all of them are: None on the CPU, else a GPU and the stream to work on."""
-        places = {buffer.place for buffer in buffers if buffer is not None and buffer.count > 0}
+        places = {buffer.place: None for buffer in buffers if buffer is not None and buffer.count > 0}
         if len(places) > 1:
-            words = ["the CPU" if place is None else f"stream {place[1]} of a GPU" for place in places]
             raise self._refusal(
-                call, f"all arrays of a call must be in one place, not on {' and '.join(words)}"
+                call,
+                f"all arrays of a call must be in one place, not on {' and '.join(map(_in_words, places))}",
             )
         if places:
-            return places.pop()
+            return next(iter(places))
         return next((buffer.place for buffer in buffers if buffer is not None), None)
 
     def _on_cpu(self, call: str, *buffers: Buffer) -> None:
@@ -123,3 +121,10 @@ class Caller:
             self._check_apart(call, part, whole)
         except InvalidArgument:
             raise self._refusal(call, f"x and out overlap in memory; in place, {form}") from None
+
+
+def _in_words(place: Place | None) -> str:
+    if place is None:
+        return "the CPU"
+    device, stream = place
+    return f"stream {stream} of {'a GPU' if device < 0 else f'GPU {device}'}"

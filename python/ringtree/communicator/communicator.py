@@ -18,7 +18,7 @@ from ringtree.communicator.movement import Movement
 from ringtree.communicator.point_to_point import PointToPoint
 from ringtree.communicator.reductions import Reductions
 from ringtree.cuda import empty as empty_on_gpu
-from ringtree.errors import InvalidArgument, RankFailure
+from ringtree.errors import InvalidArgument, RankFailure, TransportError
 from ringtree.rendezvous import Exchange, through_parent
 from ringtree.tuning import Settings
 
@@ -120,8 +120,8 @@ class Communicator(Reductions, Movement, PointToPoint):
         """
         try:
             return empty(shape, dtype) if device in (None, "cpu") else empty_on_gpu(shape, dtype, device)
-        except InvalidArgument as error:
-            raise self._refusal("empty", error) from None
+        except (InvalidArgument, TransportError) as error:
+            raise self._refusal("empty", error, type(error)) from None
 
     def split(self, color: int | None, key: int = 0) -> "Communicator | None":
         """Divide the ranks into groups, each with a communicator of its own; every rank must call it.
