@@ -5,7 +5,7 @@ same call gave the same bits and that its input did not change. The test (`check
 all ranks against the reference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +80,12 @@ def output_size(case: Case, rank: int, world: int) -> int:
             return case.share(rank)
 
 
-def _allocate(comm: rt.Communicator, case: Case, count: int) -> Array:
-    """Poisoned memory, off the alignment of its own elements' vectors if the case says so."""
+# Poisoned memory, off the alignment of its own elements' vectors if the case says so; an array that NumPy reads.
+Allocate = Callable[[rt.Communicator, Case, int], Any]
+
+
+def on_the_host(comm: rt.Communicator, case: Case, count: int) -> Array:
+    """An `Allocate`."""
     skipped = 1 if case.form == MISALIGNED else 0
     empty = comm.empty if case.algorithm == "zero_copy" else np.empty
     array = empty(count + skipped, NUMPY_TYPES[case.dtype])
@@ -96,8 +100,8 @@ class Started:
     case: Case
     rank: int
     x: Array  # what the call was given, as it was before
-    given: Array  # what the call was given
-    result: Array | None  # where this rank's result will be, if it gets one
+    given: Any  # what the call was given
+    result: Any  # where this rank's result will be, if it gets one
     work: rt.Work | None
 
     def finish(self) -> Array | None:
@@ -107,21 +111,21 @@ class Started:
         reads_only = self.case.form != IN_PLACE and self.case.collective != "broadcast"
         if reads_only or (self.case.collective == "reduce" and self.rank != self.case.root):
             assert same_bits(self.given, self.x), f"{self.case}: rank {self.rank}'s input changed"
-        return self.result
+        return None if self.result is None else np.asarray(self.result)
 
 
-def start(comm: rt.Communicator, case: Case, x: Array) -> Started:
+def start(comm: rt.Communicator, case: Case, x: Array, allocate: Allocate = on_the_host) -> Started:
     """Makes the call on a copy of `x`, with poisoned memory for the result."""
     world, rank = comm.world_size, comm.rank
     in_place = case.form == IN_PLACE
     begin = sum(case.shares(world)[:rank])
-    given = _allocate(comm, case, x.size)
+    given = allocate(comm, case, x.size)
     given[:] = x
-    out = _allocate(comm, case, output_size(case, rank, world))
+    out = allocate(comm, case, output_size(case, rank, world))
     keywords: dict[str, Any] = {"algorithm": case.algorithm, "async_op": case.form == ASYNC}
     counts = [list(case.counts)] if case.counts else []
     op = reference.operation(case.op)
-    result: Array | None = out
+    result = out
     match case.collective:
         case "all_reduce":
             work = comm.all_reduce(given, op, out=None if in_place else out, **keywords)
@@ -162,13 +166,13 @@ def start(comm: rt.Communicator, case: Case, x: Array) -> Started:
 Result = Array | str | None
 
 
-def run_cases(comm: rt.Communicator, cases: Sequence[Case]) -> list[Result]:
+def run_cases(comm: rt.Communicator, cases: Sequence[Case], allocate: Allocate = on_the_host) -> list[Result]:
     """Runs on every rank: the result of each case; the text of the error where the call is refused."""
     results: list[Result] = []
     for case in cases:
         x = input_of(case, comm.rank, comm.world_size)
         try:
-            first, second = start(comm, case, x).finish(), start(comm, case, x).finish()
+            first, second = (start(comm, case, x, allocate).finish() for _ in range(2))
         except rt.InvalidArgument as error:
             results.append(str(error))
             continue
