@@ -23,7 +23,7 @@ CPP_TEST_SOURCES := $(shell find tests/cpp tests/emulator -name '*.h' -o -name '
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup system build test test-cpp test-python test-torch lint check-format ruff mypy layering tidy format \
+.PHONY: help setup system build test test-cpp test-python test-gpu test-torch lint check-format ruff mypy layering tidy format \
         cuda sanitize tsan asan model soak bench wheel clean
 
 help:  ## print this
@@ -56,10 +56,15 @@ test-cpp: build  ## GoogleTest
 # The ranks of PyTorch's tests, and of ours, are forked from processes that have run nothing else.
 PYTORCH_SUITE := pytest -q -r fE -W ignore tests/torch_backend/pytorch_suite.py
 
-test-python: build  ## pytest, and PyTorch's own tests on 2 ranks
+test-python: build test-gpu  ## pytest, and PyTorch's own tests on 2 ranks
 	pytest -q --benchmark-disable
 	pytest -q tests/torch_backend
 	$(PYTORCH_SUITE)
+
+# Prints on which library: ringtree's own on a machine with a GPU and nvcc, elsewhere the emulated one.
+test-gpu: build cuda  ## collectives of arrays on a GPU, which is emulated where there is none
+	cmake --build --preset release --target ringtree_cuda_emulated
+	pytest tests/gpu
 
 test-torch: build  ## PyTorch's own tests on 2 to 4 ranks, also in Gloo's place, and leaks (ten minutes)
 	for ranks in 2 3 4; do for name in ringtree gloo; do \

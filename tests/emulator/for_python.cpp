@@ -1,0 +1,24 @@
+// What tests in Python see of the emulated devices: they have no CUDA of their own to call.
+#include <cstdint>
+
+#include "cuda_runtime_api.h"
+#include "emulator.h"
+
+extern "C" {
+
+/// Of the calling thread.
+__attribute__((visibility("default"))) int ringtree_emulated_set_device(int device) {
+  return cudaSetDevice(device);
+}
+
+/// How many live of what holds memory or names, in the order of ringtree_emulator::Statistics.
+__attribute__((visibility("default"))) void ringtree_emulated_lives(std::uint64_t (&lives)[6]) {
+  const ringtree_emulator::Statistics now = ringtree_emulator::statistics();
+  lives[0] = now.allocations;
+  lives[1] = now.host_allocations;
+  lives[2] = now.registrations;
+  lives[3] = now.opened_handles;
+  lives[4] = now.streams;
+  lives[5] = now.events;
+}
+}

@@ -1,0 +1,40 @@
+"""What Python alone cannot ask of CUDA: another current device, and what a process holds on it."""
+
+import ctypes
+import os
+from typing import Any
+
+import ringtree as rt
+
+
+def emulated() -> Any:
+    """The library that emulates devices; None where they are real."""
+    path = os.environ.get("RINGTREE_CUDA_LIBRARY")
+    library = ctypes.CDLL(path) if path else None
+    return library if hasattr(library, "ringtree_emulated_lives") else None
+
+
+def driver() -> Any:
+    rt.cuda.device_count()  # initialises it
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def set_device(device: int) -> None:
+    """Of the calling thread."""
+    if library := emulated():
+        assert library.ringtree_emulated_set_device(device) == 0
+        return
+    context = ctypes.c_void_p()
+    assert driver().cuDevicePrimaryCtxRetain(ctypes.byref(context), device) == 0
+    assert driver().cuCtxSetCurrent(context) == 0
+
+
+def held() -> list[int]:
+    """What this process holds on the device: how many allocations, streams and so on; of a real one, MiB."""
+    if library := emulated():
+        lives = (ctypes.c_uint64 * 6)()
+        library.ringtree_emulated_lives(lives)
+        return list(lives)
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    assert driver().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
+    return [(total.value - free.value) >> 20]
