@@ -61,29 +61,35 @@ std::uint32_t Patience::prepare() {
 }
 
 void Patience::rest(std::uint32_t ticket, int peer) {
-  if (has_fault(*segment_)) {
-    resume();
-    throw_fault(*segment_, rank_, concern_->describe());
-  }
-  if (!announced_) {
-    if (rests_++ == 0 && started_ == Clock::time_point{}) {
-      started_ = Clock::now();
-      next_look_ = started_ + kBetweenLooks;
+  try {
+    if (has_fault(*segment_)) {
+      note_awaited(concern_->awaited(peer));
+      throw_fault(*segment_, rank_, concern_->describe());
     }
-    sched_yield();
-    return;
+    if (announced_)
+      sleep(ticket, peer);
+    else
+      yield();
+  } catch (...) {
+    resume();  // not before the dump, which says whom this rank waited for
+    throw;
   }
+}
+
+void Patience::yield() {
+  if (rests_++ == 0 && started_ == Clock::time_point{}) {
+    started_ = Clock::now();
+    next_look_ = started_ + kBetweenLooks;
+  }
+  sched_yield();
+}
+
+void Patience::sleep(std::uint32_t ticket, int peer) {
   note_awaited(concern_->awaited(peer));
   segment_->doorbells()[rank_].sleep(ticket, kSleepMicroseconds);
   segment_->doorbells()[rank_].retire();
   announced_ = false;
-  if (Clock::now() < next_look_) return;
-  try {
-    look_around(peer);
-  } catch (...) {
-    resume();
-    throw;
-  }
+  if (Clock::now() >= next_look_) look_around(peer);
 }
 
 void Patience::resume() noexcept {

@@ -50,12 +50,13 @@ class Patience : public Waiter {
   void disagree(int peer, std::uint64_t sent, std::uint64_t expected) override;
   void lose(int peer, int error) override;
 
-  /// Throws if waiting has become pointless.
-  void look_around(int peer);
-
  private:
   using Clock = std::chrono::steady_clock;
 
+  void yield();
+  void sleep(std::uint32_t ticket, int peer);
+  /// Throws if waiting has become pointless.
+  void look_around(int peer);
   void note_awaited(int peer);
 
   Segment* segment_;

@@ -25,7 +25,10 @@ def tell(snapshots: Sequence[Snapshot]) -> list[str]:
     """
     views = merged(snapshots)
     now = max(snapshot.now_ns for snapshot in snapshots)
-    story = [*_faults(snapshots), *_divergence(views), *_missing(views, now), *_stuck(views, now)]
+    divergence = [*_divergence(views)]
+    story = [*_faults(snapshots), *divergence, *_missing(views, now)]
+    if not divergence and all(s.fault is None or s.fault.kind != "Mismatch" for s in snapshots):
+        story += _stuck(views, now)  # otherwise who found the difference waits for nobody, and looks guilty
     story += _messages(views, now)
     return story or ["Nothing is amiss: every rank has finished every call that any rank has entered."]
 

@@ -2,9 +2,9 @@
 
     RINGTREE_SUITE_AS=gloo RINGTREE_SUITE_WORLD=3 pytest tests/torch_backend/pytorch_suite.py
 
-Many of them run for the name gloo alone, so ringtree can stand in under that name; and all_to_all's
-for mpi alone, of which only the decorators ask: as mpi, ringtree runs them under its own name. The ranks are forked from this
-process, which has imported torch and run nothing.
+Many of them run for the name gloo alone, so ringtree can stand in under that name; and all_to_all's for mpi
+alone, of which only the decorators ask: as mpi, ringtree runs them under its own name. The ranks are forked
+from this process, which has imported torch and run nothing.
 """
 
 import os
@@ -23,6 +23,7 @@ os.environ.update(
     TEMP_DIR=_FOLDER.name,
 )
 
+import pytest
 import torch
 import torch.distributed.distributed_c10d as c10d
 from ringtree.torch_backend import open_backend, register
@@ -30,6 +31,7 @@ from torch.testing._internal.distributed import distributed_test
 from torch.testing._internal.distributed.distributed_test import DistributedTest, TestDistBackend
 
 register()
+pytestmark = pytest.mark.pytorch_suite
 
 
 class _StandIn(type):
