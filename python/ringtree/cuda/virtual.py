@@ -1,6 +1,7 @@
 """All ranks of a world on one GPU, launched together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ringtree import _core
 from ringtree.buffers import ArrayLike, Buffer, as_buffer
@@ -50,6 +51,24 @@ class VirtualRanks:
     ) -> None:
         """Enqueue one collective of all ranks on the current stream of the arrays' library.
 
+        See `prepare`, which this is, and a call.
+        """
+        self.prepare(collective, inputs, outputs, op=op, root=root, algorithm=algorithm)()
+
+    def prepare(
+        self,
+        collective: str,
+        inputs: Sequence[ArrayLike],
+        outputs: Sequence[ArrayLike],
+        *,
+        op: Op = "sum",
+        root: int = 0,
+        algorithm: str = "auto",
+    ) -> Callable[[], None]:
+        """A function that enqueues one collective of all ranks on what is the current stream now.
+
+        What costs time on the host, which is all that depends on the arrays, is done once.
+
         Args:
             collective: one of `rt.COLLECTIVES`.
             inputs: an array a rank, as that rank would pass it; for broadcast the same as `outputs`.
@@ -59,7 +78,7 @@ class VirtualRanks:
             algorithm: "auto" or one of `rt.algorithms(collective)` that has a kernel.
 
         Raises:
-            InvalidArgument: an argument is wrong; nothing was enqueued.
+            InvalidArgument: an argument is wrong; the function raises it where only the core can see that.
         """
         sources = [as_buffer(x, False) for x in inputs]
         targets = [as_buffer(x, True) for x in outputs]
@@ -70,7 +89,8 @@ class VirtualRanks:
         self._check(targets)
         smaller = first if collective in ("all_gather", "gather") else result
         count = first.count // self.world_size if collective == "all_to_all" else smaller.count
-        self._core.run(
+        return partial(
+            self._core.run,
             collective,
             algorithm,
             [x.pointer for x in sources],
