@@ -237,6 +237,12 @@ class Communicator:
     def chosen(self, collective: str, nbytes: int) -> str:
         """What "auto" takes."""
 
+    def chosen_on_gpu(self, collective: str, nbytes: int) -> str:
+        """What "auto" takes of arrays on a GPU, once there has been a call on one."""
+
+    def prefer_on_gpu(self, collective: str, rules: Sequence[tuple[int, str]]) -> None:
+        """As `prefer`, for arrays on a GPU."""
+
     def prefer(self, collective: str, rules: Sequence[tuple[int, str]]) -> None:
         """Let "auto" take an algorithm up to so many bytes, ascending; the last rule covers all above."""
 
@@ -291,6 +297,7 @@ class VirtualRanks:
     @property
     def world(self) -> int: ...
     def chosen(self, collective: str, nbytes: int) -> str: ...
+    def prefer(self, collective: str, rules: Sequence[tuple[int, str]]) -> None: ...
     def run(
         self,
         collective: str,

@@ -7,6 +7,7 @@ from ringtree import _core
 from ringtree.buffers import ArrayLike, Buffer, as_buffer
 from ringtree.catalogue import Op, op_code
 from ringtree.errors import InvalidArgument
+from ringtree.tuning import ON_GPU, read_settings
 
 
 class VirtualRanks:
@@ -28,6 +29,8 @@ class VirtualRanks:
             TransportError: there is no GPU, or no CUDA fabric.
         """
         self._core = _core.VirtualRanks(world)
+        for collective, rules in read_settings().rules_for(ON_GPU, world):
+            self._core.prefer(collective, rules)
         self._timeout = timeout
 
     @property
