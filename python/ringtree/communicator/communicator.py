@@ -29,8 +29,8 @@ class Communicator(Reductions, Movement, PointToPoint):
     Collectives are called by every rank, in the same order, with matching arguments; ranks compare, and
     each is told of a difference. Calls run in the order in which they were made, and several asynchronous
     ones may be in flight. Arrays are NumPy's, Torch's, CuPy's, or anything with the buffer protocol or
-    DLPack, and must be contiguous. Calls on arrays of a GPU are enqueued on the current stream of the array's library
-    and return at once.
+    DLPack, and must be contiguous. Calls on arrays of a GPU are enqueued on the current stream of the
+    array's library and return at once.
 
     After an InvalidArgument the communicator is as good as before. After any other error of a call it is not:
     every rank gets one, and the thing to do is to close it and open another.
