@@ -34,17 +34,18 @@ build() {
 
 # Ends everything at the first wrong element.
 check() {
-  for ranks in "--as virtual -n 3" "--as virtual -n 8" "--as threads -n 4"; do
-    for what in "--dtype float32" "--dtype float16 --op avg" "--dtype int32 --op max"; do
-      # shellcheck disable=SC2086  # words, not one argument
-      "$PYTHON" -m ringtree gpu $ranks $what --collective all --algorithm all \
-        --sizes "$CHECKS" --iterations 1 > "$OUT/gpu-check.log" || {
-        cat "$OUT/gpu-check.log"
-        return 1
-      }
-    done
+  for ranks_and_type in \
+    "--as virtual -n 3 --dtype float32" \
+    "--as virtual -n 8 --dtype float16 --op avg" \
+    "--as threads -n 4 --dtype int32 --op max"; do
+    # shellcheck disable=SC2086  # words, not one argument
+    "$PYTHON" -m ringtree gpu $ranks_and_type --collective all --algorithm all --sizes "$CHECKS" \
+      --iterations 1 > "$OUT/gpu-check.log" || {
+      cat "$OUT/gpu-check.log"
+      return 1
+    }
+    echo "# checked, every algorithm of every collective: $ranks_and_type"
   done
-  echo "# checked: every collective, every algorithm, 3, 4 and 8 ranks, float32, float16 and int32"
 }
 
 # One record a call. What fails is a line, and the rest goes on.
@@ -93,8 +94,7 @@ measure --as processes -n 2 --collective all_reduce,reduce_scatter,all_gather --
 [ -z "${CUDA_MPS_PIPE_DIRECTORY:-}" ] || stop_mps
 for n in $WORLDS; do
   measure --as virtual -n "$n" --algorithm all --sizes "$SIZES" --seconds 0.3
+  measure --as threads -n "$n" --sizes "$SIZES" --seconds 0.3
 done
-for n in $WORLDS; do
-  measure --as threads -n "$n" --collective all --sizes "$SIZES" --seconds 0.2
-done
-"$PYTHON" -m ringtree_bench.gpu.goals "$OUT"/gpu*.jsonl
+measure --as threads -n "${WORLDS##* }" --collective all --sizes "$SIZES" --seconds 0.2
+"$PYTHON" -m ringtree_bench.gpu.goals "$RECORD"

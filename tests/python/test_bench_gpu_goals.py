@@ -90,7 +90,10 @@ def test_an_nccl_that_is_wrong_is_no_rival() -> None:
 def test_a_graph_is_held_against_the_floor_of_its_own_run() -> None:
     row = row_of(8, algorithm="auto in a graph")
     goals = found(record_of("virtual", 4, row), record_of("threads", 4, row_of(8)))
-    assert goals["8 B all_reduce in a graph, 4 ranks in one launch, times the floor"] == ("reached", pytest.approx(1.8))
+    assert goals["8 B all_reduce in a graph, 4 ranks in one launch, times the floor"] == (
+        "reached",
+        pytest.approx(1.8),
+    )
     assert goals["8 B all_reduce in a graph, 4 ranks as threads, times the floor"] == ("not measured", None)
 
 

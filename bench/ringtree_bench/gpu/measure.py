@@ -83,12 +83,14 @@ class Stage:
         calls, refused = self._prepare(case, contenders)
         if not calls:
             return Measurement({}, refused)
+        self._seat.check()
         before = self._checked(case, calls)
         self._memory.fill(case, self._fresh_inputs(case))
         batch, rounds = self._plan(case, calls, budget)
         in_a_row = self._rounds(case, calls, batch, rounds)
         alone = in_a_row if batch == 1 else self._rounds(case, calls, 1, rounds)
         after = self._checked(case, calls)
+        self._seat.check()
         timings = {}
         for column, index in enumerate(calls):
             wrong = before[index] + after[index]

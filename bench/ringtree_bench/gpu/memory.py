@@ -73,10 +73,10 @@ class Memory:
             block = np.empty(min(case.input_elements, PERIOD), dtypes.numpy_dtype(case.dtype))
             inputs.fill(block, rank)
             _repeat(View(memory, case.input_elements, case.dtype), block)
-        spoilt = np.full(PERIOD, spoil_byte(dtypes.numpy_dtype(case.dtype)), np.uint8)
         for view in self.outputs(case):
             if view.nbytes:
-                _repeat(view.as_bytes(), spoilt)
+                spoilt = spoil_byte(dtypes.numpy_dtype(case.dtype))
+                _repeat(view.as_bytes(), np.full(min(view.nbytes, PERIOD), spoilt, np.uint8))
         self.restore(case)
 
     def restore(self, case: Case) -> None:

@@ -22,9 +22,8 @@ from ringtree_bench.world import World
 COLLECTIVES_ON_GPU = [name for name in COLLECTIVES if name in rt.COLLECTIVES]
 KINDS = ("virtual", "threads", "processes")
 
-# Of CUDA, before its first call: a queue of the hardware for each rank's stream, and kernels loaded at once,
-# since to load one while another waits for it would be to wait for ever.
-_CUDA_SETTINGS = {"CUDA_DEVICE_MAX_CONNECTIONS": "32", "CUDA_MODULE_LOADING": "EAGER"}
+# Of CUDA, before its first call: each rank's stream has a queue of the hardware to itself.
+_QUEUES = ("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,17 @@ class Seat:
             where = " sharing one GPU" if self.sharing == self.size else f", up to {self.sharing} on one GPU"
         return f"{self.size} rank{'s' if self.size > 1 else ''}{where}, {what}"
 
+    def check(self) -> None:
+        """Raise what has gone wrong on the GPU, once its calls are over.
+
+        Raises:
+            Timeout: a kernel waited for another rank in vain.
+        """
+        if isinstance(self.calls, rt.cuda.VirtualRanks):
+            self.calls.check()
+        else:
+            self.calls.synchronize()
+
     def chosen(self, collective: str, nbytes: int) -> str:
         """The algorithm that "auto" takes; see Communicator.chosen."""
         if isinstance(self.calls, rt.cuda.VirtualRanks):
@@ -61,8 +71,7 @@ def with_seats(kind: str, ranks: int | None, body: Callable[[Seat], bool]) -> bo
     Raises:
         TransportError: there is no GPU, or no CUDA fabric.
     """
-    for name, value in _CUDA_SETTINGS.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(*_QUEUES)
     if kind != "virtual":
         torch_of_gpu()  # imported before the ranks are given streams of their own
     if kind == "processes":
@@ -80,7 +89,8 @@ def with_seats(kind: str, ranks: int | None, body: Callable[[Seat], bool]) -> bo
 def _in_thread(comm: rt.Communicator, body: Callable[[Seat], bool]) -> bool:
     control = comm.split(0)
     assert control is not None  # likewise
-    return body(_seat(World(control), "threads", comm))
+    with control:
+        return body(_seat(World(control), "threads", comm))
 
 
 def _seat(world: World, kind: str, comm: rt.Communicator) -> Seat:
