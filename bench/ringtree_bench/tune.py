@@ -36,6 +36,7 @@ Examples:
   mpirun -n 2 ringtree tune
   ringtree tune -n 4              without mpirun
   ringtree tune -n 4 --threads    for rt.run_local
+  ringtree tune -n 4 --threads --device cuda    for arrays on a GPU
 """
 
 
@@ -54,6 +55,13 @@ Examples:
     show_default=True,
     help="Time for one size of one collective, all algorithms together.",
 )
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where the arrays are; cuda: on GPUs.",
+)
 @click.option("--threads", is_flag=True, help="Tune ranks that are threads of one process (run_local).")
 @click.option(
     "--output",
@@ -61,12 +69,19 @@ Examples:
     help="The file to write, instead of the one that the library reads.",
 )
 @click.option("-n", "--ranks", type=click.IntRange(min=1), help="Start this many ranks here, without mpirun.")
-def tune(sizes: str, seconds: float, threads: bool, output: Path | None, ranks: int | None) -> None:
+def tune(
+    sizes: str, seconds: float, device: str, threads: bool, output: Path | None, ranks: int | None
+) -> None:
     """Find the quickest algorithm of every collective by size, for this machine and this number of ranks.
 
-    Results for other transports and numbers of ranks stay in the file.
+    Results for other transports, GPUs among them, and other numbers of ranks stay in the file.
     """
     path = output or tuning_path()
+    if device == "cuda":
+        from ringtree_bench.gpu.tune import tune_gpus
+
+        tune_gpus("threads" if threads else "processes", ranks, sizes, seconds, path)
+        return
     if threads:
         count = ranks or max(2, os.cpu_count() or 2)
 

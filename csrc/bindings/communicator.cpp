@@ -272,7 +272,9 @@ void define_communicator(py::module_& module) {
       .def("sendrecv", &sendrecv, arg("in_"), arg("in_count"), arg("to"), arg("out"), arg("out_count"),
            arg("source"), arg("dtype"), arg("async_op"), arg("keep"))
       .def("chosen", &Communicator::chosen, arg("collective"), arg("nbytes"))
+      .def("chosen_on_gpu", &Communicator::chosen_on_gpu, arg("collective"), arg("nbytes"))
       .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))
+      .def("prefer_on_gpu", &Communicator::prefer_on_gpu, arg("collective"), arg("rules"))
       .def("force", &Communicator::force, arg("collective"), arg("algorithm"))
       .def("inject", &Communicator::inject, arg("faults"))
       .def("snapshot", &Communicator::snapshot, Unlocked())

@@ -65,6 +65,11 @@ class World {
     return catalogue()[choice_.choose(find_collective(collective), bytes, true)].name;
   }
 
+  void prefer(const std::string& collective, const std::vector<std::pair<std::size_t, std::string>>& rules) {
+    const Collective which = find_collective(collective);
+    choice_.prefer(which, find_rules(which, rules));
+  }
+
   /// `count` as in Request.
   void run(const std::string& collective, const std::string& algorithm, const std::vector<Address>& in,
            const std::vector<Address>& out, std::size_t count, int dtype, int op, int root, double timeout,
@@ -129,6 +134,7 @@ void define_gpu(py::module_& module) {
       .def(py::init<int>(), arg("world"), Unlocked())
       .def_property_readonly("world", &World::world)
       .def("chosen", &World::chosen, arg("collective"), arg("nbytes"))
+      .def("prefer", &World::prefer, arg("collective"), arg("rules"))
       .def("run", &World::run, arg("collective"), arg("algorithm"), arg("in_"), arg("out"), arg("count"),
            arg("dtype"), arg("op"), arg("root"), arg("timeout"), arg("stream"), Unlocked())
       .def("check_fault", &World::check_fault);

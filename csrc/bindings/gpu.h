@@ -1,4 +1,4 @@
-// GPUs, their memory, and virtual ranks.
+// GPUs, their memory, and virtual ranks; and what measurements want beside them.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -6,5 +6,6 @@
 namespace ringtree {
 
 void define_gpu(pybind11::module_& module);
+void define_gpu_probe(pybind11::module_& module);
 
 }  // namespace ringtree

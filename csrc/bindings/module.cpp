@@ -95,4 +95,5 @@ PYBIND11_MODULE(_core, module) {
   ringtree::define_communicator(module);
   ringtree::define_quick(module);
   ringtree::define_gpu(module);
+  ringtree::define_gpu_probe(module);
 }

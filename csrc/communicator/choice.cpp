@@ -49,6 +49,15 @@ Collective find_collective(const std::string& name) {
   throw InvalidArgument("there is no collective '" + name + "'; there are " + known);
 }
 
+std::vector<Rule> find_rules(Collective collective,
+                             const std::vector<std::pair<std::size_t, std::string>>& rules) {
+  std::vector<Rule> found;
+  found.reserve(rules.size());
+  for (const auto& [up_to_bytes, name] : rules)
+    found.push_back({up_to_bytes, find_algorithm(collective, name)});
+  return found;
+}
+
 const Constants& constants_of(bool oversubscribed) { return oversubscribed ? kSharedCores : kOwnCores; }
 
 Priced priced(const LinkLayout& layout, std::size_t bytes) {

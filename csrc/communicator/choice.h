@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "communicator/host_entry.h"
@@ -25,6 +26,8 @@ std::vector<std::string> algorithms_of(Collective collective);
 /// Throws InvalidArgument, with the names there are.
 std::uint8_t find_algorithm(Collective collective, const std::string& name);
 Collective find_collective(const std::string& name);
+std::vector<Rule> find_rules(Collective collective,
+                             const std::vector<std::pair<std::size_t, std::string>>& rules);
 
 /// Time = steps * step_us + moved bytes / bytes_per_us.
 struct Constants {

@@ -146,14 +146,10 @@ std::string Communicator::chosen(const std::string& collective, std::size_t byte
   return catalogue()[choice_.choose(find_collective(collective), bytes, true)].name;
 }
 
-void Communicator::prefer(const std::string& collective,
-                          const std::vector<std::pair<std::size_t, std::string>>& rules) {
+void Communicator::prefer(const std::string& collective, const NamedRules& rules) {
   const Collective which = find_collective(collective);
-  std::vector<Rule> found;
-  found.reserve(rules.size());
-  for (const auto& [up_to_bytes, name] : rules) found.push_back({up_to_bytes, find_algorithm(which, name)});
   const std::lock_guard order(order_);
-  choice_.prefer(which, std::move(found));
+  choice_.prefer(which, find_rules(which, rules));
 }
 
 void Communicator::force(const std::string& collective, const std::string& algorithm) {

@@ -2,6 +2,7 @@
 // its links.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
@@ -74,7 +75,11 @@ class Communicator {
 
   /// What "auto" takes for even shares.
   std::string chosen(const std::string& collective, std::size_t bytes) const;
-  void prefer(const std::string& collective, const std::vector<std::pair<std::size_t, std::string>>& rules);
+  /// Likewise of arrays on a GPU. Throws InvalidArgument before the first call on one.
+  std::string chosen_on_gpu(const std::string& collective, std::size_t bytes);
+  using NamedRules = std::vector<std::pair<std::size_t, std::string>>;
+  void prefer(const std::string& collective, const NamedRules& rules);
+  void prefer_on_gpu(const std::string& collective, const NamedRules& rules);
   void force(const std::string& collective, const std::string& algorithm);
 
   /// Ends every call that is under way on any rank with Aborted.
@@ -157,6 +162,7 @@ class Communicator {
   Reach reach_;
   std::unique_ptr<Mailbox> mailbox_;
   std::unique_ptr<GpuCalls> gpu_;
+  std::array<std::vector<Rule>, kCollectives> gpu_rules_;  ///< what prefer_on_gpu() was told
   Survivors survivors_;
   Choice choice_;
   std::unique_ptr<Injection> injection_;  ///< nothing, but in tests of programs

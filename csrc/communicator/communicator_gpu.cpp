@@ -124,8 +124,24 @@ void Communicator::open_gpu(int device) {
                                     exchange);
   for (std::size_t collective = 0; collective < kCollectives; ++collective) {
     const auto which = static_cast<Collective>(collective);
+    if (!gpu_rules_[collective].empty()) gpu_->prefer(which, gpu_rules_[collective]);
     if (choice_.is_forced(which)) gpu_->force(which, choice_.choose(which, 1, true));
   }
+}
+
+std::string Communicator::chosen_on_gpu(const std::string& collective, std::size_t bytes) {
+  const Collective which = find_collective(collective);
+  const std::lock_guard order(order_);
+  if (!gpu_) throw InvalidArgument(refusal(rank_, "chosen", "no call has been made on a GPU yet"));
+  return catalogue()[gpu_->choose(which, "auto", bytes, true).first].name;
+}
+
+/// From the next call on that opens the GPU, or, if one has, from now on.
+void Communicator::prefer_on_gpu(const std::string& collective, const NamedRules& rules) {
+  const Collective which = find_collective(collective);
+  const std::lock_guard order(order_);
+  gpu_rules_[static_cast<std::size_t>(which)] = find_rules(which, rules);
+  if (gpu_ && !choice_.is_forced(which)) gpu_->prefer(which, gpu_rules_[static_cast<std::size_t>(which)]);
 }
 
 /// Under `order_`: a call that the user has not made. It has its number all the same.

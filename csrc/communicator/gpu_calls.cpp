@@ -92,6 +92,10 @@ std::pair<std::uint8_t, int> GpuCalls::choose(Collective collective, const std::
   return {chosen, catalogue()[chosen].access == Access::none ? -1 : staged_.choose(collective, bytes, even)};
 }
 
+void GpuCalls::prefer(Collective collective, std::vector<Rule> rules) {
+  reaching_.prefer(collective, std::move(rules));
+}
+
 void GpuCalls::force(Collective collective, std::uint8_t algorithm) {
   if (!catalogue()[algorithm].host_only) reaching_.force(collective, algorithm);
 }

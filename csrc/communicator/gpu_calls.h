@@ -35,6 +35,7 @@ class GpuCalls {
   /// `bytes` as in Priced.
   std::pair<std::uint8_t, int> choose(Collective collective, const std::string& algorithm, std::size_t bytes,
                                       bool even) const;
+  void prefer(Collective collective, std::vector<Rule> rules);
   void force(Collective collective, std::uint8_t algorithm);
   int device() const { return gpu_->device(); }
 

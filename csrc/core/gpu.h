@@ -111,6 +111,8 @@ class VirtualRanks {
   virtual GpuFault fault() const = 0;
 };
 
+class GpuProbe;
+
 /// What the library offers. All of it throws TransportError.
 class GpuLibrary {
  public:
@@ -132,6 +134,9 @@ class GpuLibrary {
   virtual std::shared_ptr<std::byte> allocate(std::size_t bytes) = 0;
   /// Between host and device, either way; waits for what the stream holds, and until it is done.
   virtual void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) = 0;
+
+  /// For measurements: core/gpu_probe.h.
+  virtual GpuProbe& probe() = 0;
 };
 
 /// Loads the library, once. Throws TransportError, which says why there is none.

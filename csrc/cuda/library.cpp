@@ -8,6 +8,7 @@
 #include "core/gpu.h"
 #include "cuda/fabric.h"
 #include "cuda/kept.h"
+#include "cuda/probe.h"
 #include "cuda/reduction.h"
 #include "cuda/runtime.h"
 
@@ -230,6 +231,8 @@ class Library final : public GpuLibrary {
     check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native(stream)), "a copy");
     check_cuda(cudaStreamSynchronize(native(stream)), "a copy");
   }
+
+  GpuProbe& probe() override { return cuda_probe(); }
 };
 
 }  // namespace

@@ -118,6 +118,8 @@ TorchBackend::TorchBackend(StorePtr store, int rank, int size, OptionsPtr option
 
 void TorchBackend::apply(const Choices& choices) {
   for (const auto& [collective, rules] : choices.preferred) communicator_->prefer(collective, rules);
+  for (const auto& [collective, rules] : choices.preferred_on_gpu)
+    communicator_->prefer_on_gpu(collective, rules);
   for (const auto& [collective, algorithm] : choices.forced) communicator_->force(collective, algorithm);
   if (!choices.faults.empty()) communicator_->inject(choices.faults);
 }

@@ -39,7 +39,9 @@ class TorchBackend final : public c10d::Backend {
 
   /// What "auto" takes where the user has a say, and RINGTREE_FAULT.
   struct Choices {
-    std::vector<std::pair<std::string, std::vector<std::pair<std::size_t, std::string>>>> preferred;
+    using Rules = std::vector<std::pair<std::string, std::vector<std::pair<std::size_t, std::string>>>>;
+
+    Rules preferred, preferred_on_gpu;
     std::vector<std::pair<std::string, std::string>> forced;
     std::string faults;
   };

@@ -22,15 +22,16 @@ namespace {
 
 using Preferred = std::vector<std::pair<std::string, std::vector<std::pair<std::size_t, std::string>>>>;
 using Forced = std::vector<std::pair<std::string, std::string>>;
-using Choose = std::function<std::tuple<Preferred, Forced, std::string>(std::string settings, int size)>;
+using Choose = std::function<std::tuple<Preferred, Preferred, Forced, std::string>(std::string, int)>;
 
 c10::intrusive_ptr<TorchBackend> make(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
                                       std::chrono::milliseconds timeout, const std::string& settings,
                                       const Choose& choose, const std::string& name) {
   const py::gil_scoped_release unlocked;
   TorchBackend::Configuration configuration{name, settings, [choose](const std::string& shared, int world) {
-                                              auto [preferred, forced, faults] = choose(shared, world);
-                                              return TorchBackend::Choices{preferred, forced, faults};
+                                              auto [preferred, on_gpu, forced, faults] =
+                                                  choose(shared, world);
+                                              return TorchBackend::Choices{preferred, on_gpu, forced, faults};
                                             }};
   auto options = c10::make_intrusive<c10d::Backend::Options>(name, timeout);
   return c10::make_intrusive<TorchBackend>(store, rank, size, std::move(options), std::move(configuration));
@@ -53,5 +54,5 @@ PYBIND11_MODULE(_torch, module) {
       "create", &ringtree::make, py::arg("store"), py::arg("rank"), py::arg("size"), py::arg("timeout"),
       py::arg("settings"), py::arg("choose"), py::arg("name"),
       "A process group backend; a collective. `choose(settings, size)` gets rank 0's settings and says "
-      "what auto takes: rules, forced algorithms, faults.");
+      "what auto takes: rules, those for GPUs, forced algorithms, faults.");
 }

@@ -17,6 +17,7 @@ from ringtree.tuning import read_tuning, tuning_path
 _LATER = {
     "bench": ("ringtree_bench.command", "Measure the collectives, beside Gloo's and MPI's."),
     "ddp": ("ringtree_bench.ddp", "Time training steps with Gloo and with ringtree under PyTorch's DDP."),
+    "gpu": ("ringtree_bench.gpu.command", "Measure the collectives of arrays on a GPU, beside NCCL's."),
     "growth": ("ringtree_bench.growth", "Draw how time grows with the number of ranks."),
     "run": ("ringtree.run", "Start ranks on this host; survivors are spared."),
     "plan": ("ringtree_bench.plan", "Predict every algorithm's time on a cluster, or check it here."),

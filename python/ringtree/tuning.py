@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ringtree.catalogue import COLLECTIVES, algorithms
+from ringtree.catalogue import COLLECTIVES, ZERO_COPY, algorithms
 from ringtree.errors import InvalidArgument
 
 VERSION = 1
-
+ON_GPU = "cuda"  # the transport of rules for arrays on GPUs, whatever connects the hosts of the ranks
 
 Rules = list[tuple[int, str]]  # (up to this many bytes, algorithm), ascending; the last holds for all above
 
@@ -101,7 +101,7 @@ def read_tuning(path: Path) -> list[Entry]:
         limits = [limit for limit, _ in entry.rules]
         if not limits or limits != sorted(set(limits)):
             raise _not_tuning(path, f"the sizes of its rules for {entry.collective} do not ascend: {limits}")
-        unknown = {name for _, name in entry.rules} - set(_algorithms_of(entry.collective))
+        unknown = {name for _, name in entry.rules} - set(_algorithms_of(entry))
         if unknown:
             raise _not_tuning(path, f"there is no {entry.collective} by {', '.join(sorted(unknown))}")
     return entries
@@ -149,8 +149,11 @@ def _entry(content: Mapping[str, object]) -> Entry:
     )
 
 
-def _algorithms_of(collective: str) -> list[str]:
-    return algorithms(collective) if collective in COLLECTIVES else []
+def _algorithms_of(entry: Entry) -> list[str]:
+    if entry.collective not in COLLECTIVES:
+        return []
+    anywhere = algorithms(entry.collective)
+    return [*anywhere, ZERO_COPY] if entry.transport == ON_GPU else anywhere
 
 
 def _not_tuning(path: Path, why: str) -> InvalidArgument:

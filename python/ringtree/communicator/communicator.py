@@ -20,7 +20,7 @@ from ringtree.communicator.reductions import Reductions
 from ringtree.cuda import empty as empty_on_gpu
 from ringtree.errors import InvalidArgument, RankFailure, TransportError
 from ringtree.rendezvous import Exchange, through_parent
-from ringtree.tuning import Settings
+from ringtree.tuning import ON_GPU, Rules, Settings
 
 
 class Communicator(Reductions, Movement, PointToPoint):
@@ -184,14 +184,16 @@ class Communicator(Reductions, Movement, PointToPoint):
             self._core.close()
             return group
 
-    def chosen(self, collective: str, nbytes: int) -> str:
+    def chosen(self, collective: str, nbytes: int, device: str = "cpu") -> str:
         """The algorithm that "auto" takes where all shares are equal.
 
         Args:
             collective: one of `rt.COLLECTIVES`.
             nbytes: the buffer's size; where ranks hold shares, that of all shares together.
+            device: "cuda": of arrays on a GPU, after the first call on one.
         """
-        return self._core.chosen(collective, nbytes)
+        chosen = self._core.chosen if device == "cpu" else self._core.chosen_on_gpu
+        return chosen(collective, nbytes)
 
     def dump(self, path: str | PathLike[str]) -> None:
         """Write down what all ranks of this communicator do at this moment, for `ringtree trace`.
@@ -284,12 +286,16 @@ def open_communicator(
         parts = [message.partition(b"\0") for message in exchange(settings.encode() + b"\0" + payload)]
         shared = Settings.decode(parts[0][0])
         rules.extend(shared.rules_for(transport, world))  # before anybody has opened anything
+        rules_on_gpu.extend(shared.rules_for(ON_GPU, world))
         return [payload for _, _, payload in parts]
 
-    rules: list[tuple[str, list[tuple[int, str]]]] = []
+    rules: list[tuple[str, Rules]] = []
+    rules_on_gpu: list[tuple[str, Rules]] = []
     core = _core.Communicator(transport, rank, world, timeout, exchange_with_settings)
     for collective, preferred in rules:
         core.prefer(collective, preferred)
+    for collective, preferred in rules_on_gpu:
+        core.prefer_on_gpu(collective, preferred)
     for collective, algorithm in shared.forced.items():
         core.force(collective, algorithm)
     if faults:

@@ -1,11 +1,13 @@
 """All ranks of a world on one GPU, launched together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ringtree import _core
 from ringtree.buffers import ArrayLike, Buffer, as_buffer
 from ringtree.catalogue import Op, op_code
 from ringtree.errors import InvalidArgument
+from ringtree.tuning import ON_GPU, read_settings
 
 
 class VirtualRanks:
@@ -27,6 +29,8 @@ class VirtualRanks:
             TransportError: there is no GPU, or no CUDA fabric.
         """
         self._core = _core.VirtualRanks(world)
+        for collective, rules in read_settings().rules_for(ON_GPU, world):
+            self._core.prefer(collective, rules)
         self._timeout = timeout
 
     @property
@@ -50,6 +54,24 @@ class VirtualRanks:
     ) -> None:
         """Enqueue one collective of all ranks on the current stream of the arrays' library.
 
+        See `prepare`, which this is, and a call.
+        """
+        self.prepare(collective, inputs, outputs, op=op, root=root, algorithm=algorithm)()
+
+    def prepare(
+        self,
+        collective: str,
+        inputs: Sequence[ArrayLike],
+        outputs: Sequence[ArrayLike],
+        *,
+        op: Op = "sum",
+        root: int = 0,
+        algorithm: str = "auto",
+    ) -> Callable[[], None]:
+        """A function that enqueues one collective of all ranks on what is the current stream now.
+
+        What costs time on the host, which is all that depends on the arrays, is done once.
+
         Args:
             collective: one of `rt.COLLECTIVES`.
             inputs: an array a rank, as that rank would pass it; for broadcast the same as `outputs`.
@@ -59,7 +81,7 @@ class VirtualRanks:
             algorithm: "auto" or one of `rt.algorithms(collective)` that has a kernel.
 
         Raises:
-            InvalidArgument: an argument is wrong; nothing was enqueued.
+            InvalidArgument: an argument is wrong; the function raises it where only the core can see that.
         """
         sources = [as_buffer(x, False) for x in inputs]
         targets = [as_buffer(x, True) for x in outputs]
@@ -70,7 +92,8 @@ class VirtualRanks:
         first, result = sources[0], targets[0]
         assert first.place is not None
         count = self._count(collective, first, result)
-        self._core.run(
+        return partial(
+            self._core.run,
             collective,
             algorithm,
             [x.pointer for x in sources],

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from ringtree.errors import InvalidArgument, TransportError
-from ringtree.tuning import Rules, Settings, read_settings
+from ringtree.tuning import ON_GPU, Rules, Settings, read_settings
 
 NAME = "ringtree"
 DEVICES = ("cpu", "cuda")  # whose tensors it moves
@@ -45,8 +45,10 @@ def open_backend(store: Any, rank: int, size: int, timeout: timedelta, name: str
     return _core().create(store, rank, size, timeout, settings, choose, name)
 
 
-def choose(settings: str, size: int) -> tuple[list[tuple[str, Rules]], list[tuple[str, str]], str]:
-    """What rank 0's settings mean for a group of `size` ranks: rules, forced algorithms, faults.
+def choose(
+    settings: str, size: int
+) -> tuple[list[tuple[str, Rules]], list[tuple[str, Rules]], list[tuple[str, str]], str]:
+    """What rank 0's settings mean for `size` ranks: rules, those for GPUs, forced algorithms, faults.
 
     Raises:
         ValueError: something is wrong with them.
@@ -54,9 +56,10 @@ def choose(settings: str, size: int) -> tuple[list[tuple[str, Rules]], list[tupl
     shared = Settings.decode(settings.encode())
     try:
         rules = list(shared.rules_for("shm" if size > 1 else "threads", size))
+        on_gpu = list(shared.rules_for(ON_GPU, size))
     except InvalidArgument as error:
         raise ValueError(str(error)) from None
-    return rules, list(shared.forced.items()), os.environ.get("RINGTREE_FAULT", "")
+    return rules, on_gpu, list(shared.forced.items()), os.environ.get("RINGTREE_FAULT", "")
 
 
 def _core() -> Any:

@@ -1,0 +1,135 @@
+"""`ringtree gpu` on an emulated GPU: every kind of ranks, the table, the record, the rules. No times."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from contract.emulated import ROOT, environment, needs_emulator, run
+
+pytestmark = needs_emulator
+
+GPU = ("-m", "ringtree", "gpu", "--iterations", "2")
+
+
+def rows_of(output: str) -> list[list[str]]:
+    return [line.split() for line in output.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("kind", ["virtual", "threads", "processes"])
+def test_every_collective_is_right_whatever_ranks_are(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "gpu.jsonl"
+    result = run(*GPU, "--as", kind, "-n", "2", "--collective", "all", "--sizes", "64,1000",
+                 "--json", str(path))  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.endswith("# 0 wrong elements\n")
+    assert "2 ranks sharing one GPU" in result.stdout
+    rows = rows_of(result.stdout)
+    assert len(rows) == 8 * 2
+    (record,) = map(json.loads, path.read_text().splitlines())
+    assert (record["kind"], record["ranks"], record["world"]) == ("gpu", kind, 2)
+    assert record["ranks_sharing_one_gpu"] == 2
+    assert record["device"]
+    assert {"copies", "empty_kernel", "empty_kernel_in_a_row", "round_trip", "floor"} <= set(record["limits"])
+    assert len(record["rows"]) == len(rows)
+    for row in record["rows"]:
+        timing = row["ringtree"]
+        assert timing["wrong"] == 0
+        assert len(timing["samples"]) == len(timing["gpu_samples"]) == len(timing["alone_samples"]) == 2
+        assert row["least_bytes"] > 0
+        assert row["declared_bytes"] > 0
+
+
+@pytest.mark.parametrize("kind", ["virtual", "threads"])
+def test_a_graph_is_a_row_more_for_each_algorithm(kind: str) -> None:
+    result = run(*GPU, "--as", kind, "-n", "2", "--algorithm", "one_shot,ring", "--graph", "--sizes", "8")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("one_shot in a graph") == 1
+    assert result.stdout.count("ring in a graph") == 1
+    assert result.stdout.endswith("# 0 wrong elements\n")
+
+
+def test_all_algorithms_of_a_collective_are_rows_and_those_without_a_kernel_say_so() -> None:
+    result = run(*GPU, "-n", "3", "--collective", "all_gather", "--algorithm", "all", "--sizes", "96")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "recursive_doubling does not do all_gather of float32" in result.stdout
+    taken = {row[4]: row[5] for row in rows_of(result.stdout)}
+    assert taken["recursive_doubling"] == "-"
+    assert taken["zero_copy"] != "-"
+
+
+def test_rivals_that_are_not_there_take_a_line_and_the_rows_come_all_the_same() -> None:
+    peers = "nccl,symm_one_shot,symm_two_shot"
+    result = run(*GPU, "--as", "processes", "-n", "2", "--peers", peers, "--sizes", "64")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count(" is not measured: needs") == 3
+    result = run(*GPU, "--as", "threads", "-n", "2", "--peers", "nccl", "--sizes", "64")
+    assert "nccl is not measured: its ranks are processes" in result.stdout
+
+
+def test_options_that_make_no_sense_say_why() -> None:
+    result = run(*GPU, "-n", "2", "--collective", "sendrecv")
+    assert result.returncode == 2
+    assert "there is no collective on GPUs 'sendrecv'" in result.stderr
+    result = run(*GPU, "-n", "2", "--algorithm", "mirror")
+    assert result.returncode == 2
+    assert "there is no algorithm of all_reduce 'mirror'" in result.stderr
+
+
+def test_without_a_gpu_one_line_says_what_is_missing(tmp_path: Path) -> None:
+    result = run(*GPU, "-n", "2", RINGTREE_CUDA_LIBRARY=str(tmp_path / "none.so"))
+    assert result.returncode == 1
+    assert "TransportError: ringtree's CUDA fabric cannot be loaded" in result.stderr
+
+
+CHOSEN = """
+import ringtree as rt
+
+def chosen(comm):
+    x = comm.empty(64, device="cuda")
+    comm.all_reduce(x)
+    comm.synchronize()
+    return comm.chosen("all_reduce", 256, device="cuda")
+
+print(rt.run_local(2, chosen, device="cuda"), rt.cuda.VirtualRanks(2).chosen("all_reduce", 256))
+"""
+
+
+def test_what_tune_writes_for_gpus_is_what_auto_takes_there(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.json"
+    result = run("-m", "ringtree", "tune", "--device", "cuda", "--threads", "-n", "2", "--sizes", "64",
+                 "--seconds", "0.01", "--output", str(path))  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    entries = json.loads(path.read_text())["entries"]
+    assert {(entry["transport"], entry["world"]) for entry in entries} == {("cuda", 2)}
+    assert "all_reduce" in {entry["collective"] for entry in entries}
+    for name in ("double_tree", "zero_copy"):
+        entry = {"collective": "all_reduce", "transport": "cuda", "world": 2, "rules": [[1 << 20, name]]}
+        path.write_text(json.dumps({"version": 1, "entries": [entry]}))
+        result = run("-c", CHOSEN, RINGTREE_TUNING=str(path))
+        assert result.stdout == f"['{name}', '{name}'] {name}\n", result.stderr
+
+
+def test_rules_of_the_host_know_no_zero_copy(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.json"
+    entry = {"collective": "all_reduce", "transport": "shm", "world": 2, "rules": [[64, "zero_copy"]]}
+    path.write_text(json.dumps({"version": 1, "entries": [entry]}))
+    result = run("-c", CHOSEN, RINGTREE_TUNING=str(path))
+    assert "there is no all_reduce by zero_copy" in result.stderr
+
+
+def test_the_script_for_a_gpu_machine_ends_with_the_goals(tmp_path: Path) -> None:
+    small = {"WORLDS": "2", "SMALL": "8", "SIZES": "64", "LARGE": "4K", "CHECKS": "64"}
+    result = subprocess.run(
+        [str(ROOT / "bench" / "gpu.sh")],
+        env=environment(PYTHON=sys.executable, OUT=str(tmp_path), **small),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "# failed" not in result.stdout
+    assert "# checked: " in result.stdout
+    assert "8 B all_reduce in a graph, 2 ranks in one launch" in result.stdout
+    assert "not measured" in result.stdout
