@@ -4,12 +4,15 @@
 namespace ringtree {
 namespace {
 
-constexpr std::uint64_t kPatienceNs = 2'000'000'000;
+constexpr std::uint64_t kPatienceNs = 10'000'000'000;
 constexpr int kLooksBetweenClocks = 256;
+constexpr int kLooksBeforeNaps = 64;  // as those of a collective
 
 __device__ bool await(std::uint64_t& word, std::uint64_t turn, std::uint64_t deadline_ns) {
-  for (int look = 1; AtomicRef(word).load(acquire) < turn; ++look)  // pairs with: the stores below
+  for (int look = 1; AtomicRef(word).load(acquire) < turn; ++look) {  // pairs with: the stores below
     if (look % kLooksBetweenClocks == 0 && port_clock_ns() > deadline_ns) return false;
+    if (look > kLooksBeforeNaps) __nanosleep(20);
+  }
   return true;
 }
 
