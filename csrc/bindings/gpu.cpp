@@ -92,6 +92,7 @@ class World {
     task.sequence = task.digest = ++sequence_;
     task.timeout_seconds = timeout;
     std::vector<GpuBuffers> buffers;
+    buffers.reserve(in.size());
     for (std::size_t rank = 0; rank < in.size(); ++rank)
       buffers.push_back({reinterpret_cast<const void*>(in[rank]), reinterpret_cast<void*>(out[rank])});
     ranks_->launch(task, buffers, stream);

@@ -150,7 +150,7 @@ RT_HD inline void store_packet(void* to, std::uint64_t data, std::uint32_t flag)
 
 /// False: the packet with this flag is not there yet.
 RT_HD inline bool load_packet(const void* from, std::uint32_t flag, std::uint64_t& data) {
-  std::uint64_t first, second;
+  std::uint64_t first = 0, second = 0;
 #ifdef __CUDA_ARCH__
   asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
                : "=l"(first), "=l"(second)

@@ -12,6 +12,7 @@
 namespace ringtree {
 
 /// One call as all ranks of a launch make it, and what differs between them: an entry for each blockIdx.y.
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): who makes one zeroes it first
 struct DeviceCall {
   DeviceLayout layout;
   std::uint64_t digest, sequence, timeout_ns;

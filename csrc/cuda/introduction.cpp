@@ -65,6 +65,7 @@ FabricShape shape_for(const std::vector<Introduction>& all) {
     const auto sharers = std::count_if(all.begin(), all.end(),
                                        [&](const Introduction& other) { return other.bus == one.bus; });
     const int most = sharers == 1 ? kChannelsAlone : kMaxChannels;
+    // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): who shares a GPU with nobody is one
     channels = std::min(channels, std::clamp(one.multiprocessors / static_cast<int>(sharers), 1, most));
     lanes = std::min(lanes, one.lanes);
   }

@@ -151,7 +151,7 @@ class OneRank final : public Gpu {
     int device_lanes = attribute_of(current_device(), cudaDevAttrMaxThreadsPerBlock);
     const unsigned lanes = std::min(kLanes, static_cast<unsigned>(device_lanes));
     const auto blocks = static_cast<unsigned>(std::clamp<std::size_t>(count / lanes, 1, kMostBlocks));
-    void* arguments[] = {&dtype, &to, &from, &count, &factor};
+    void* arguments[] = {&dtype, static_cast<void*>(&to), static_cast<void*>(&from), &count, &factor};
     check_cuda(cudaLaunchKernel(&scale_kernel, dim3(blocks), dim3(lanes), arguments, 0, stream),
                "the launch of scale");
   }

@@ -37,6 +37,7 @@ class DevicePlaces {
 class DeviceLinks {
  public:
   /// `memories` are the ranks' link memories as this rank reaches them.
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): sources_ is room, written before it is read
   __device__ DeviceLinks(std::byte* const* memories, const DeviceLayout& layout, ChannelState& state,
                          std::uint64_t digest, int rank, int channel)
       : memories_(memories),
@@ -107,6 +108,7 @@ class PacketLinks : public DeviceLinks {
  public:
   using DeviceLinks::DeviceLinks;
 
+  // NOLINTNEXTLINE(bugprone-derived-method-shadowing-base-method): that is the one difference
   __device__ PacketWindow window() const {
     return {memories_, channel_offset_, *layout_, state_->packets, block_memory(), digest_, rank_};
   }

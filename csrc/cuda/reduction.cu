@@ -29,7 +29,7 @@ __device__ void take(Pack (&packs)[kCount], const T* from, std::size_t stride) {
 
 template <class T>
 __device__ T element(const Pack& pack, int index) {
-  T value;
+  T value;  // NOLINT(cppcoreguidelines-pro-type-member-init): the next line writes all of it
   memcpy(&value, reinterpret_cast<const std::byte*>(&pack) + index * sizeof(T), sizeof(T));
   return value;
 }
@@ -65,7 +65,7 @@ __device__ void combine_packs(T* destination, const void* const* sources, int n_
   }
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
-    Pack result;
+    Pack result;  // NOLINT(cppcoreguidelines-pro-type-member-init): the loop writes all of it
 #pragma unroll
     for (int j = 0; j < kPerPack<T>; ++j) {
       const T value = finished<T>(sums[i][j], divisor);

@@ -188,6 +188,46 @@ def test_abort_ends_what_peers_wait_for() -> None:
         assert "rank 1 aborted the communicator" in ranks.outcome_of(0).value
 
 
+def aborted_through_c10d() -> str:
+    """What rank 1 itself has under way ends as well, and c10d has forgotten the group."""
+    if dist.get_rank() == 0:
+        with pytest.raises(dist.DistBackendError) as raised:
+            dist.recv(torch.ones(1), 1)
+        return str(raised.value)
+    work = dist.all_reduce(torch.ones(1), async_op=True)
+    dist.distributed_c10d._abort_process_group()
+    assert not dist.is_initialized()
+    with pytest.raises(dist.DistBackendError) as raised:
+        work.wait()
+    return str(raised.value)
+
+
+def test_aborting_a_group_ends_its_calls_everywhere() -> None:
+    for text in run_ranks(2, aborted_through_c10d):
+        assert "rank 1 aborted the communicator: abort() of the process group." in text
+
+
+def shut_down() -> str:
+    """Rank 0 leaves after what it has under way, and calls nothing any more; rank 1 does not know that."""
+    group, x = dist.distributed_c10d._get_default_group(), torch.full((1 << 20,), 1.0 + dist.get_rank())
+    work = dist.all_reduce(x, async_op=True)
+    if dist.get_rank() == 0:
+        group.shutdown()
+        group.shutdown()
+        assert work.is_completed()
+    work.wait()
+    assert (x == 3).all()
+    with pytest.raises(ValueError if dist.get_rank() == 0 else dist.DistBackendError) as raised:
+        dist.all_reduce(x)
+    return str(raised.value)
+
+
+def test_a_group_that_was_shut_down_has_finished_its_calls_and_takes_no_more() -> None:
+    own, of_peer = run_ranks(2, shut_down)
+    assert "rank 0, all_reduce: the process group was destroyed." in own
+    assert "rank 0 closed the communicator while all_reduce #2 (float32 x 1048576, sum, " in of_peer
+
+
 def press_in(seconds: float) -> None:
     threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 

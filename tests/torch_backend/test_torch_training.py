@@ -1,5 +1,6 @@
 """Training with PyTorch's own parallelism over ringtree ends where it ends over Gloo, from the same seed."""
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from torch.distributed.tensor import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
-from torch_backend.ranks import run_ranks
+from torch_backend.ranks import TorchRanks, run_ranks
 
 STEPS = 4
 WIDTH = 16
@@ -260,3 +261,24 @@ def compiled() -> list[Any]:
 
 def test_functional_collectives_under_compile() -> None:
     both_ways(2, compiled)
+
+
+def compiled_to_machine_code() -> list[float]:
+    import torch.distributed._functional_collectives as functional
+    from torch._inductor import config
+
+    config.compile_threads = 1  # in this process, not in a pool
+
+    @torch.compile(backend="inductor", fullgraph=True)
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return functional.all_reduce(x * 2, "sum", dist.group.WORLD) + 1
+
+    return step(torch.arange(4.0) + dist.get_rank()).tolist()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_a_functional_collective_under_inductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with TorchRanks(2, compiled_to_machine_code) as ranks:
+        for outcome in ranks.outcomes(timeout=280):  # the compiler may take its time
+            assert outcome.result() == [3, 7, 11, 15]

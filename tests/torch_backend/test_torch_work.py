@@ -1,6 +1,7 @@
 """What a call returns: when it is finished, its future, its error, the profiler's event; groups and their ends."""
 
 import gc
+import json
 import os
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from ringtree._core import observe
 from torch._C._distributed_c10d import ErrorType
 from torch_backend.ranks import TorchRanks, run_ranks
 
@@ -193,8 +195,8 @@ def test_a_monitored_barrier_names_who_is_missing() -> None:
     assert "Ranks 1, 2 failed to pass monitoredBarrier" in first
 
 
-def in_blocks() -> int:
-    """Returns how many blocks of peers are mapped."""
+def in_blocks() -> tuple[str, int]:
+    """The algorithm of the last call, and how many blocks of peers are mapped."""
     backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
     assert backend.supports_tensor_alloc(torch.device("cpu"))
     x = backend.allocate_tensor(1 << 20, dtype=torch.float32, device=torch.device("cpu"))
@@ -202,12 +204,33 @@ def in_blocks() -> int:
         x.fill_(dist.get_rank() + 1)
         dist.all_reduce(x)
     assert (x == 3).all()
-    del x
-    return Path("/proc/self/maps").read_text().count("/memfd:ringtree")
+    board = json.loads(observe(os.getpid())[0])["ranks"][dist.get_rank()]
+    return board["calls"][-1]["algorithm"], Path("/proc/self/maps").read_text().count("/memfd:ringtree")
 
 
 def test_tensors_of_the_group_are_reduced_where_they_lie() -> None:
-    assert min(run_ranks(2, in_blocks)) >= 2
+    for algorithm, blocks in run_ranks(2, in_blocks):
+        assert algorithm == "zero_copy"
+        assert blocks >= 2
+
+
+def blocks_of_tensors() -> list[bool]:
+    """Whether a second tensor gets the memory of the first: while a view of it lives, and after that."""
+    backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+
+    def allocate() -> torch.Tensor:
+        return backend.allocate_tensor(1 << 20, dtype=torch.float32, device=torch.device("cpu"))
+
+    first = allocate()
+    address, view = first.data_ptr(), first[1:]
+    del first
+    reused_early = allocate().data_ptr() == address
+    del view
+    return [reused_early, allocate().data_ptr() == address]
+
+
+def test_the_memory_of_a_tensor_of_the_group_is_free_again_with_its_last_view() -> None:
+    assert run_ranks(1, blocks_of_tensors) == [[False, True]]
 
 
 def hooks() -> tuple[list[str], int]:
