@@ -112,6 +112,7 @@ void Fabric::connect(const GpuLibrary::Exchange& exchange) {
   const std::vector<Invitation> all = exchange_words(exchange, first_rank_, invite);
   const auto accept = [&] {
     std::vector<std::byte*> memories;
+    memories.reserve(all.size());
     for (const Invitation& theirs : all) memories.push_back(reach(theirs, static_cast<int>(memories.size())));
     ranks_[0]->connect(memories);
     return Acceptance{};

@@ -87,7 +87,7 @@ class Probe final : public GpuProbe {
     const DeviceMemory<std::byte> memory = allocate_on_device(sizeof(Flags), what);
     auto* flags = reinterpret_cast<Flags*>(memory.get());
     auto turns = static_cast<std::uint64_t>(count);
-    void* arguments[] = {&flags, &turns};
+    void* arguments[] = {static_cast<void*>(&flags), &turns};
     Timer timer;
     timer.start(stream);
     check_cuda(

@@ -155,10 +155,7 @@ void TorchBackend::abort() {
 TorchBackend::Result TorchBackend::start(Call call) {
   check_open(call.request.name());
   const Tensors& tensors = call.outputs.empty() ? call.inputs : call.outputs;
-  if (!tensors.empty() && tensors.front().is_cuda()) {
-    const c10::Device device = tensors.front().device();
-    return start_on_gpu(std::move(call), device);
-  }
+  if (!tensors.empty() && tensors.front().is_cuda()) return start_on_gpu(call, tensors.front().device());
   const std::uint64_t sequence = ++sequence_;
   bool async = call.async;
   {

@@ -137,7 +137,7 @@ class TorchBackend final : public c10d::Backend {
   };
 
   Result start(Call call);
-  Result start_on_gpu(Call call, c10::Device device);
+  Result start_on_gpu(const Call& call, c10::Device device);
   Result all_on_gpu(c10::Device device, c10d::OpType type, const char* name, const Tensors& inputs,
                     Tensors outputs);
   c10::intrusive_ptr<StreamWork> stream_work(c10::Device device, c10d::OpType type, const char* name,

@@ -14,7 +14,7 @@ namespace ringtree {
 /// A call that blocks is enqueued on the caller's stream. Others go to a stream of the group's own, so that
 /// they overlap with what the caller enqueues next: they begin behind what it has enqueued so far, and
 /// Work::wait() brings it behind them.
-TorchBackend::Result TorchBackend::start_on_gpu(Call call, c10::Device device) {
+TorchBackend::Result TorchBackend::start_on_gpu(const Call& call, c10::Device device) {
   ++sequence_;
   bool async = call.async;
   {
