@@ -25,7 +25,8 @@ void load_kernels() {
   cudaFuncAttributes attributes{};
   const auto load = [&](auto* kernel, const char* name) {
     if (kernel != nullptr)
-      check_cuda(cudaFuncGetAttributes(&attributes, kernel), std::string("loading the kernel of ") + name);
+      check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)),
+                 std::string("loading the kernel of ") + name);
   };
   for (const NamedKernel& each : kernels()) {
     load(each.kernel, each.name);

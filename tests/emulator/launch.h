@@ -65,6 +65,10 @@ cudaError_t cudaLaunchCooperativeKernel(void (*kernel)(A...), dim3 grid, dim3 bl
   return ringtree_emulator::launch_with(__func__, kernel, grid, block, arguments, shared_bytes, true, stream);
 }
 
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  return ringtree_emulator::function_attributes(attributes, kernel);
+}
+
 template <class... A>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(A...)) {
   return ringtree_emulator::function_attributes(attributes, ringtree_emulator::identity(kernel));
