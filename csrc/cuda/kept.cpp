@@ -66,6 +66,19 @@ void keep_in(Memory memory, int device, std::size_t bytes) {
   kept.blocks.emplace(std::pair(device, bytes), Block{memory.release(), used});
 }
 
+template <class IsMeant, class Free>
+void free_unused(IsMeant is_meant, Free free) {
+  Store& kept = store();
+  const std::lock_guard lock(kept.mutex);
+  std::erase_if(kept.blocks, [&](const auto& each) {
+    const auto& [key, block] = each;
+    if (!is_meant(key.first) || is_in_use(block)) return false;
+    cudaEventDestroy(block.used);
+    free(block.memory);
+    return true;
+  });
+}
+
 }  // namespace
 
 std::byte* take_kept_on_device(std::size_t bytes) { return take(current_device(), bytes); }
@@ -83,16 +96,12 @@ void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept {
   keep_in(std::move(memory), kHost, bytes);
 }
 
-void free_kept() {
-  Store& kept = store();
-  const std::lock_guard lock(kept.mutex);
-  std::erase_if(kept.blocks, [](const auto& each) {
-    const auto& [key, block] = each;
-    if (key.first == kHost || is_in_use(block)) return false;
-    cudaEventDestroy(block.used);
-    cudaFree(block.memory);
-    return true;
-  });
+void free_kept_on_device() {
+  free_unused([](int device) { return device != kHost; }, [](std::byte* memory) { cudaFree(memory); });
+}
+
+void free_kept_on_host() {
+  free_unused([](int device) { return device == kHost; }, [](std::byte* memory) { cudaFreeHost(memory); });
 }
 
 }  // namespace ringtree

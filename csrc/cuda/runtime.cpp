@@ -28,7 +28,7 @@ DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string&
   void* memory = take_kept_on_device(bytes);
   if (memory == nullptr && cudaMalloc(&memory, room) != cudaSuccess) {
     cudaGetLastError();
-    free_kept();
+    free_kept_on_device();
     check_cuda(cudaMalloc(&memory, room), what + ": " + std::to_string(room) + " bytes on the GPU");
   }
   DeviceMemory<std::byte> owned(static_cast<std::byte*>(memory));

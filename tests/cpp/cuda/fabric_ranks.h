@@ -10,6 +10,7 @@
 #include <string>
 
 #include "cuda/fabric.h"
+#include "cuda/kept.h"
 #include "cuda/sanitized.h"
 #include "cuda/tasks.h"
 #include "cuda/thread_meeting.h"
@@ -70,8 +71,21 @@ void run_ranks(int world, Body body) {
 class OnFabrics : public ringtree_emulator::EmulatorTest {
  protected:
   void SetUp() override {
+    free_kept();
     EmulatorTest::SetUp();
     set_multiprocessors(16);
+  }
+
+  void TearDown() override {
+    free_kept();
+    EmulatorTest::TearDown();
+  }
+
+  /// So that a test gives back what it took, and that the next one asks CUDA for it again.
+  static void free_kept() {
+    cudaDeviceSynchronize();
+    free_kept_on_device();
+    free_kept_on_host();
   }
 
   /// Which the ranks share, and so channels and memory.

@@ -123,8 +123,9 @@ TEST_F(FabricOfRank, UsesTheBuffersOfRanksOfTheSameProcess) {
 TEST_F(FabricOfRank, OpensOnAllRanksOrOnNone) {
   constexpr int kWorld = 3;
   for (const std::string function :
-       {"cudaDeviceGetAttribute", "cudaMalloc", "cudaHostAlloc", "cudaIpcGetMemHandle", "cudaMemcpy"}) {
+       {"cudaDeviceGetAttribute", "cudaMemsetAsync", "cudaHostAlloc", "cudaIpcGetMemHandle", "cudaMemcpy"}) {
     SCOPED_TRACE(function);
+    free_kept();
     ringtree_emulator::fail_call(function, cudaErrorMemoryAllocation, 1);
     Meeting meeting(kWorld);
     const std::vector<std::string> errors =
