@@ -30,6 +30,10 @@ def sum_of_ranks(comm: rt.Communicator) -> float:
     return float(host[0])
 
 
+# What hosts tell each other when a process's first call on the GPU opens the fabric: these have numbers, too.
+OPENING_CALLS = 5
+
+
 def warm(comm: rt.Communicator) -> None:
     """Opens the fabric, so that what follows is a call like any other; returns when all have come so far."""
     comm.all_reduce(ones())
@@ -183,7 +187,9 @@ def run_come_too_late(where: str, ahead: int) -> list[Attempt]:
 def test_a_rank_that_does_not_come_is_named_by_the_timeout(where: str) -> None:
     for rank, one in enumerate(run_come_too_late(where, 1)):
         assert_error(one.error, rt.Timeout, f"rank {rank}, ", "was not complete after 1 s", DEAD, ranks=(2,))
-        assert re.search(r"all_reduce #\d+ \(float32 x 8, sum, \w+( or zero_copy)?\) was not", str(one.error))
+        assert re.search(
+            r"all_reduce #\d+ \(float32 x 8, sum, \w+( or zero_copy)?, on the GPU\) was not", str(one.error)
+        )
         assert "rank 2 has not called it" in str(one.error)
         assert one.seconds < 1 + WITHIN_SECONDS
     assert run_threads(3, sum_of_ranks) == [3.0] * 3  # the device is as good as before
@@ -242,7 +248,7 @@ def call_until_killed(size: int, algorithm: str) -> tuple[Attempt, tuple[int, in
 )
 @pytest.mark.parametrize("at", ["", ",at=middle"])
 def test_a_rank_killed_in_a_call_is_named_and_the_survivors_go_on(at: str, size: int, algorithm: str) -> None:
-    faults = {"RINGTREE_FAULT": f"rank=1,op=all_reduce,seq=6,kind=kill{at}"}
+    faults = {"RINGTREE_FAULT": f"rank=1,op=all_reduce,seq={OPENING_CALLS + 2},kind=kill{at}"}
     with start_processes(3, call_until_killed, size, algorithm, joined=False, environment=faults) as ranks:
         outcomes = ranks.outcomes()
     assert outcomes.pop(1).exitcode == -signal.SIGKILL
@@ -263,7 +269,7 @@ def test_the_number_of_a_fault_is_that_of_the_messages() -> None:
         outcomes = ranks.outcomes()
     assert [outcome.result().error for outcome in outcomes] == [None, None]
     numbers = set()
-    for number in range(1, 6):
+    for number in range(1, OPENING_CALLS + 2):
         faults = {"RINGTREE_FAULT": f"rank=1,op=all_reduce,seq={number},kind=kill"}
         with start_processes(2, kill_the_first_call, environment=faults) as ranks:
             survivor, victim = ranks.outcomes()
