@@ -130,6 +130,6 @@ def test_the_script_for_a_gpu_machine_ends_with_the_goals(tmp_path: Path) -> Non
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "# failed" not in result.stdout
-    assert "# checked: " in result.stdout
+    assert "# checked, every algorithm of every collective: " in result.stdout
     assert "8 B all_reduce in a graph, 2 ranks in one launch" in result.stdout
     assert "not measured" in result.stdout

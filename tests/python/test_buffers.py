@@ -39,9 +39,7 @@ def test_torch_tensors_are_taken_where_they_lie(name):
 
 def test_torch_tensors_elsewhere_or_not_contiguous_are_refused():
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    with pytest.raises(
-        rt.InvalidArgument, match="its memory is on meta; this build of ringtree has no CUDA fabric"
-    ):
+    with pytest.raises(rt.InvalidArgument, match="its memory is on meta, and ringtree reaches that of CPUs"):
         as_buffer(torch.zeros(2, device="meta"), writable=True)
     with pytest.raises(rt.InvalidArgument, match=r"not contiguous \(shape \(3, 2\).*pass x.contiguous\(\)"):
         as_buffer(torch.zeros(2, 3).T, writable=True)
@@ -119,14 +117,19 @@ def test_what_shows_its_memory_by_array_interface_is_taken():
     assert taken(x) == (x.values.ctypes.data, 4, code("int64"))
 
 
-def test_what_is_on_a_cuda_device_is_refused():
+def test_what_is_on_a_cuda_device_has_a_place_there():
     class OnGpu:
-        __cuda_array_interface__ = {"data": (1, False)}  # noqa: RUF012
+        __cuda_array_interface__ = {  # noqa: RUF012
+            "data": (4096, False),
+            "shape": (2, 3),
+            "typestr": "<f4",
+            "version": 3,
+            "stream": 7,
+        }
 
-    with pytest.raises(
-        rt.InvalidArgument, match=r"its memory is on a CUDA device; .* pass a copy in CPU memory"
-    ):
-        as_buffer(OnGpu(), writable=False)
+    buffer = as_buffer(OnGpu(), writable=False)
+    assert (buffer.pointer, buffer.count, buffer.dtype) == (4096, 6, code("float32"))
+    assert buffer.place == (-1, 7)
 
 
 def test_dlpack_on_a_gpu_is_refused():
