@@ -7,7 +7,9 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
+#include <thread>
 
 namespace ringtree_emulator {
 
@@ -86,6 +88,10 @@ class EmulatorTest : public testing::Test {
     mend();
     set_hardware(hardware_);
     cudaSetDevice(0);
+    // A stream that was destroyed while it had work to do lives until that is done.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!statistics().same_lives(before_) && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::yield();
     EXPECT_TRUE(statistics().same_lives(before_)) << "something was not given back";
   }
 
