@@ -156,6 +156,7 @@ std::vector<std::string> Communicator::exchange_in_call(const std::string& own) 
   std::string all(own.size() * static_cast<std::size_t>(world_), '\0');
   execute_between_calls({Collective::all_gather, own.data(), all.data(), own.size(), DType::uint8});
   std::vector<std::string> parts;
+  parts.reserve(static_cast<std::size_t>(world_));
   for (std::size_t rank = 0; rank < static_cast<std::size_t>(world_); ++rank)
     parts.push_back(all.substr(rank * own.size(), own.size()));
   return parts;

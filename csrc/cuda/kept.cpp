@@ -67,16 +67,22 @@ void keep_in(Memory memory, int device, std::size_t bytes) {
 }
 
 template <class IsMeant, class Free>
-void free_unused(IsMeant is_meant, Free free) {
+std::size_t free_unused(IsMeant is_meant, Free free) {
+  std::size_t used = 0;
   Store& kept = store();
   const std::lock_guard lock(kept.mutex);
   std::erase_if(kept.blocks, [&](const auto& each) {
     const auto& [key, block] = each;
-    if (!is_meant(key.first) || is_in_use(block)) return false;
+    if (!is_meant(key.first)) return false;
+    if (is_in_use(block)) {
+      ++used;
+      return false;
+    }
     cudaEventDestroy(block.used);
     free(block.memory);
     return true;
   });
+  return used;
 }
 
 }  // namespace
@@ -96,12 +102,13 @@ void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept {
   keep_in(std::move(memory), kHost, bytes);
 }
 
-void free_kept_on_device() {
-  free_unused([](int device) { return device != kHost; }, [](std::byte* memory) { cudaFree(memory); });
+std::size_t free_kept_on_device() {
+  return free_unused([](int device) { return device != kHost; }, [](std::byte* memory) { cudaFree(memory); });
 }
 
-void free_kept_on_host() {
-  free_unused([](int device) { return device == kHost; }, [](std::byte* memory) { cudaFreeHost(memory); });
+std::size_t free_kept_on_host() {
+  return free_unused([](int device) { return device == kHost; },
+                     [](std::byte* memory) { cudaFreeHost(memory); });
 }
 
 }  // namespace ringtree

@@ -20,8 +20,8 @@ std::byte* take_kept_on_host(std::size_t bytes);
 void keep(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept;
 void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept;
 
-/// Gives back to CUDA what is not in use any more: a device is full.
-void free_kept_on_device();
-void free_kept_on_host();
+/// Gives back to CUDA what is not in use any more: a device is full. Returns how many blocks still are.
+std::size_t free_kept_on_device();
+std::size_t free_kept_on_host();
 
 }  // namespace ringtree
