@@ -91,6 +91,7 @@ TEST_F(Graphs, RunTheirCallsAtEachReplayOnWhatTheBuffersHoldThen) {
     run_gpu_ranks(world, [&](GpuRank& self) {
       const Stream stream;
       const Graph graph(stream, [&] { program.calls(self, stream, false); });
+      self.come();  // nobody may wait for the device while another rank captures
       for (int turn = 0; turn < replays; ++turn) {
         program.fill(self, stream, turn);
         graph.replay(stream);
@@ -115,6 +116,7 @@ TEST_F(Graphs, TakeTurnsWithCallsThatAreNotCaptured) {
     };
     eager(-1);
     const Graph graph(stream, [&] { program.calls(self, stream, false); });
+    self.come();
     for (int turn = 0; turn < kTurns; ++turn) {
       program.fill(self, stream, turn);
       graph.replay(stream);
@@ -147,6 +149,7 @@ TEST_F(Graphs, ScaleContributionsAnewAtEachReplay) {
       self.launch(scaled(task_of(algorithm_called(Collective::reduce_scatter, "ring"), kFew, kWorld)),
                   in.at(rank), share.at(rank), stream);
     });
+    self.come();
     for (int turn = 0; turn < kTurns; ++turn) {
       const auto value = static_cast<float>(turn);
       in.put(rank, Floats(kWorld * kFew, value));
