@@ -64,7 +64,8 @@ def elsewhere() -> None:
     """`meta` stands for any device but the CPU; c10d itself would not bring its tensors here."""
     backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
     with pytest.raises(
-        ValueError, match="rank 0, all_reduce: this ringtree moves CPU tensors, not one on meta"
+        ValueError,
+        match="rank 0, all_reduce: ringtree moves tensors of CPUs and of GPUs by CUDA, not one on meta",
     ):
         backend.allreduce([torch.ones(3, device="meta")], dist.AllreduceOptions())
 
