@@ -161,10 +161,8 @@ void GpuCalls::drain() const {
     if (!is_idle(own)) return false;
     // All ranks run the same kernels, so who has run as many has no use for this rank's memory any more.
     for (int rank = 0; rank < segment_->world(); ++rank) {
-      Board& board = segment_->board(rank);
-      if (rank != rank_ && AtomicRef(board.ended_on_gpu).load(acquire) < own.ended &&
-          AtomicRef(board.state).load(acquire) != Board::left)
-        return false;
+      const std::uint64_t ended = AtomicRef(segment_->board(rank).ended_on_gpu).load(acquire);
+      if (rank != rank_ && ended < own.ended && !has_left(rank)) return false;
     }
     return true;
   };
@@ -191,9 +189,12 @@ void GpuCalls::look() {
     tell(fault);
   if (!has_fault(*segment_)) check_agreement();
   if (progress.runs() && !has_fault(*segment_)) {
-    const std::vector<int> died = liveness_->dead(), gone = gone_before(progress.newest);
-    if (!died.empty()) raise_death(*segment_, died, describe_call(progress.newest));
+    // The dead are read first: whoever has closed the communicator and then ended has left by then.
+    std::vector<int> died = liveness_->dead();
+    const std::vector<int> gone = gone_before(progress.newest);
+    std::erase_if(died, [&](int rank) { return has_left(rank); });
     if (!gone.empty()) raise_departure(*segment_, gone, describe_call(progress.newest));
+    if (!died.empty()) raise_death(*segment_, died, describe_call(progress.newest));
   }
   if (has_fault(*segment_)) gpu_->give_up();
 }
@@ -217,11 +218,14 @@ std::vector<int> GpuCalls::gone_before(std::uint64_t sequence) const {
   std::vector<int> gone;
   for (int rank = 0; rank < segment_->world(); ++rank) {
     Board& board = segment_->board(rank);
-    if (rank != rank_ && AtomicRef(board.state).load(acquire) == Board::left &&
-        AtomicRef(board.done).load(acquire) < sequence)
+    if (rank != rank_ && has_left(rank) && AtomicRef(board.done).load(acquire) < sequence)
       gone.push_back(rank);
   }
   return gone;
+}
+
+bool GpuCalls::has_left(int rank) const {
+  return AtomicRef(segment_->board(rank).state).load(acquire) == Board::left;
 }
 
 std::string GpuCalls::describe_call(std::uint64_t sequence) const {

@@ -56,6 +56,7 @@ class GpuCalls {
   void tell(const GpuFault& fault) const;
   void check_agreement() const;
   std::vector<int> gone_before(std::uint64_t sequence) const;
+  bool has_left(int rank) const;
   std::string describe_call(std::uint64_t sequence) const;
   bool is_idle(const GpuProgress& progress) const {
     return !progress.runs() && progress.finished >= launched_.load(std::memory_order_acquire);
