@@ -53,24 +53,29 @@ std::shared_ptr<void> kept(const py::object& object) {
 using Place = std::optional<std::pair<int, std::uintptr_t>>;
 
 /// On a GPU calls are asynchronous as everything else on their stream is: there is nothing to wait for here.
-Result launch(Communicator& self, const Request& request, bool async, GpuPlace place) {
+template <class Enqueue>
+Result enqueue(bool async, Enqueue enqueue_call) {
   const py::gil_scoped_release unlocked;
-  self.launch(request, place);
+  enqueue_call();
   if (!async) return nullptr;
   auto work = std::make_shared<Work>("", nullptr);
   work->finish(nullptr);
   return work;
 }
 
+GpuPlace gpu_place(const Place& place) { return {place->first, place->second}; }
+
 Result run(Communicator& self, const Request& request, bool async, const py::object& keep,
            const Place& place = std::nullopt) {
-  if (place) return launch(self, request, async, {place->first, place->second});
+  if (place) return enqueue(async, [&] { self.launch(request, gpu_place(place)); });
   std::shared_ptr<void> owner = async ? kept(keep) : nullptr;
   const py::gil_scoped_release unlocked;
   return self.run(request, async, std::move(owner));
 }
 
-Result exchange(Communicator& self, const std::vector<Letter>& letters, bool async, const py::object& keep) {
+Result exchange(Communicator& self, const std::vector<Letter>& letters, bool async, const py::object& keep,
+                const Place& place) {
+  if (place) return enqueue(async, [&] { self.exchange_on_gpu(letters, gpu_place(place)); });
   std::shared_ptr<void> owner = async ? kept(keep) : nullptr;
   const py::gil_scoped_release unlocked;
   return self.exchange(letters, async, std::move(owner));
@@ -167,23 +172,24 @@ Result barrier(Communicator& self, std::string algorithm, bool async) {
 }
 
 Result send(Communicator& self, Address data, std::size_t count, int dtype, int to, bool async,
-            const py::object& keep) {
+            const py::object& keep, const Place& place) {
   return exchange(self, {{true, to, static_cast<std::byte*>(writable(data)), count, dtype_of(dtype)}}, async,
-                  keep);
+                  keep, place);
 }
 
 Result recv(Communicator& self, Address data, std::size_t count, int dtype, int source, bool async,
-            const py::object& keep) {
+            const py::object& keep, const Place& place) {
   return exchange(self, {{false, source, static_cast<std::byte*>(writable(data)), count, dtype_of(dtype)}},
-                  async, keep);
+                  async, keep, place);
 }
 
 Result sendrecv(Communicator& self, Address in, std::size_t in_count, int to, Address out,
-                std::size_t out_count, int source, int dtype, bool async, const py::object& keep) {
+                std::size_t out_count, int source, int dtype, bool async, const py::object& keep,
+                const Place& place) {
   return exchange(self,
                   {{true, to, static_cast<std::byte*>(writable(in)), in_count, dtype_of(dtype)},
                    {false, source, static_cast<std::byte*>(writable(out)), out_count, dtype_of(dtype)}},
-                  async, keep);
+                  async, keep, place);
 }
 
 std::vector<py::bytes> exchange_with(Communicator& self, const std::vector<int>& members,
@@ -266,11 +272,12 @@ void define_communicator(py::module_& module) {
       .def("scatter", &rooted_shares<Collective::scatter>, arg("in_"), arg("out"), arg("count"), arg("dtype"),
            arg("root"), arg("algorithm"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("barrier", &barrier, arg("algorithm"), arg("async_op"))
-      .def("send", &send, arg("data"), arg("count"), arg("dtype"), arg("to"), arg("async_op"), arg("keep"))
+      .def("send", &send, arg("data"), arg("count"), arg("dtype"), arg("to"), arg("async_op"), arg("keep"),
+           arg("place") = std::nullopt)
       .def("recv", &recv, arg("data"), arg("count"), arg("dtype"), arg("source"), arg("async_op"),
-           arg("keep"))
+           arg("keep"), arg("place") = std::nullopt)
       .def("sendrecv", &sendrecv, arg("in_"), arg("in_count"), arg("to"), arg("out"), arg("out_count"),
-           arg("source"), arg("dtype"), arg("async_op"), arg("keep"))
+           arg("source"), arg("dtype"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("chosen", &Communicator::chosen, arg("collective"), arg("nbytes"))
       .def("chosen_on_gpu", &Communicator::chosen_on_gpu, arg("collective"), arg("nbytes"))
       .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))

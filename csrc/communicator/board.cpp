@@ -91,20 +91,20 @@ void Board::leave(const CallHeader& call, std::uint64_t bytes, std::uint8_t ran)
 }
 
 std::uint64_t Board::begin_message(std::uint64_t contents, std::uint64_t number, int peer, bool received) {
-  const std::uint64_t place = messages;
+  const std::uint64_t place = __atomic_fetch_add(&messages, 1, __ATOMIC_ACQ_REL);
   if (recorder != Recorder::off) {
     MessageRecord& record = letters[place % kMessages];
+    set(record.number, 0);  // a snapshot passes it over meanwhile
     set(record.contents, contents);
-    set(record.number, number);
     set(record.address, static_cast<std::uint64_t>(peer) * 4 + (received ? 1 : 0));
     set(record.began_ns, coarse_ns());
+    AtomicRef(record.number).store(number, release);  // pairs with: the snapshot's
   }
-  AtomicRef(messages).store(place + 1, release);  // pairs with: the snapshot's
   return place;
 }
 
 void Board::end_message(std::uint64_t place) {
-  if (recorder == Recorder::off || messages - place > kMessages) return;
+  if (recorder == Recorder::off || AtomicRef(messages).load(relaxed) - place > kMessages) return;
   std::uint64_t& address = letters[place % kMessages].address;
   set(address, address | 2U);
 }

@@ -12,6 +12,7 @@
 
 #include "core/call.h"
 #include "core/clock.h"
+#include "core/gpu.h"
 #include "core/platform.h"
 
 namespace ringtree {
@@ -36,7 +37,7 @@ using Line = std::array<std::uint64_t, 12>;
 /// One message, as its sender or its receiver sees it.
 struct MessageRecord {
   std::uint64_t contents;  ///< count and type, as in the message itself
-  std::uint64_t number;    ///< among those of its lane
+  std::uint64_t number;    ///< among those of its lane, with kGpuMessage if that is one of a GPU
   std::uint64_t address;   ///< 4 * peer + 2 if it is over + 1 if it is received
   std::uint64_t began_ns;
 };
@@ -79,7 +80,10 @@ struct alignas(kCacheLine) Board {
   std::uint64_t offered;                                ///< the round for which its note is written
   std::array<std::uint64_t, kMaxWorld / 64> survivors;  ///< what it proposes
 
-  std::uint64_t ended_on_gpu;  ///< kernels of which it knows that they are over
+  std::uint64_t ended_on_gpu;  ///< kernels of collectives of which it knows that they are over
+
+  /// Letters that it has enqueued on its GPU, by direction (1: sent) and peer.
+  std::array<std::array<std::uint64_t, kMaxGpuRanks>, 2> gpu_letters;
 
   std::uint64_t messages;  ///< how many it has begun to send or receive
   std::array<CallRecord, kCalls> calls;

@@ -119,19 +119,20 @@ std::shared_ptr<Work> Communicator::run(const Request& request, bool async, std:
 
 std::shared_ptr<Work> Communicator::exchange(const std::vector<Letter>& letters, bool async,
                                              std::shared_ptr<void> keep) {
-  for (const Letter& letter : letters) {
-    const char* call = letter.outgoing ? "send" : "recv";
-    check_usable(call);
-    if (letter.peer < 0 || letter.peer >= world_ || letter.peer == rank_)
-      throw InvalidArgument(refusal(rank_, call,
-                                    "the peer must be another rank of this world of " +
-                                        std::to_string(world_) + ", not " + std::to_string(letter.peer)));
-  }
+  for (const Letter& letter : letters) check_peer(letter);
   if (injection_)
     for (const Letter& letter : letters)
-      if (injection_->call(letter.outgoing ? "send" : "recv").is_dropped) return left_out(async);
+      if (injection_->call(letter.name()).is_dropped) return left_out(async);
   std::shared_ptr<Work> work = mailbox_->exchange(letters, !async, std::move(keep));
   return async && !work ? finished_work() : work;
+}
+
+void Communicator::check_peer(const Letter& letter) const {
+  check_usable(letter.name());
+  if (letter.peer < 0 || letter.peer >= world_ || letter.peer == rank_)
+    throw InvalidArgument(refusal(rank_, letter.name(),
+                                  "the peer must be another rank of this world of " + std::to_string(world_) +
+                                      ", not " + std::to_string(letter.peer)));
 }
 
 bool Communicator::withdraw(const Work& work) { return mailbox_->withdraw(work); }

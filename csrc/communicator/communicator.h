@@ -59,6 +59,10 @@ class Communicator {
   /// Enqueues a collective of arrays on a GPU, the same one in all calls. Nothing waits, except that the
   /// first such call opens the fabric, for which all ranks must come.
   void launch(const Request& request, GpuPlace place);
+  /// Likewise the letters of one call, side by side.
+  void exchange_on_gpu(const std::vector<Letter>& letters, GpuPlace place);
+  /// The one of the first such call; -1: there has been none.
+  int gpu_device();
   /// Returns when all launched calls are over; throws what went wrong with them.
   void synchronize();
   /// Throws what has gone wrong with any call so far.
@@ -134,7 +138,11 @@ class Communicator {
   Exposed exposed(const Prepared& call) const;
   static void copy_alone(const Prepared& call);
   void scale_input(Prepared& call);
-  void check_place(const Request& request, GpuPlace& place) const;
+  void check_peer(const Letter& letter) const;
+  void check_place(const std::string& call, const std::vector<const void*>& arrays, GpuPlace& place) const;
+  void check_aligned(const std::string& call, const void* array, DType dtype) const;
+  std::unique_lock<std::mutex> enter_gpu(const std::string& call, int device);
+  [[noreturn]] void fail_on_gpu(const Error& error, const std::string& where);
   void check_has_kernel(const Request& request) const;
   void open_gpu(int device);
   void execute_between_calls(const Request& request);

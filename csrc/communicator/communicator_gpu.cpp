@@ -15,12 +15,11 @@ constexpr GpuStream kSharedStreams = 1;
 void Communicator::launch(const Request& request, GpuPlace place) {
   check_usable(request.name());
   check(request, rank_, world_);
-  check_place(request, place);
+  check_place(request.name(), {request.out, request.in}, place);
+  for (const void* const array : {request.in, static_cast<const void*>(request.out)})
+    check_aligned(request.name(), array, request.dtype);
   check_has_kernel(request);
-  std::unique_lock order(order_);
-  wanted_.wait(order, [this] { return queue_.empty(); });
-  check_usable(request.name());
-  if (!gpu_) open_gpu(place.device);
+  const std::unique_lock order = enter_gpu(request.name(), place.device);
   // Kernels compare calls on their way. Those of the host that are still to be compared come first.
   if (settled_ != sequence_) {
     execute_between_calls(Request{Collective::barrier});
@@ -53,41 +52,81 @@ void Communicator::launch(const Request& request, GpuPlace place) {
   task.factor = call.factor;
   try {
     gpu_->launch(call.header, call.task, task, call.unit(), place.stream);
-  } catch (const Error& error) {  // the others wait on their GPUs for a kernel that does not come
-    raise_fault(*segment_, error.kind(), {rank_}, where + ": " + error.what() + ".");
-    throw_fault(*segment_, rank_, where);
+  } catch (const Error& error) {
+    fail_on_gpu(error, where);
   }
   settled_ = call.header.sequence;
   board.leave(call.header, bytes, algorithm);
   for (const Injection::Fault& fault : middle) Injection::strike(fault);
 }
 
+void Communicator::exchange_on_gpu(const std::vector<Letter>& letters, GpuPlace place) {
+  if (letters.empty()) return;
+  const std::string name = letters.size() == 1 ? letters.front().name() : "send and recv";
+  std::vector<const void*> arrays;
+  for (const Letter& letter : letters) {
+    check_peer(letter);
+    check_aligned(letter.name(), letter.data, letter.dtype);
+    arrays.push_back(letter.data);
+  }
+  check_place(name, arrays, place);
+  if (letters.size() > kMaxGpuLetters)
+    throw InvalidArgument(refusal(rank_, name,
+                                  "one call may send and receive " + std::to_string(kMaxGpuLetters) +
+                                      " messages on a GPU, not " + std::to_string(letters.size())));
+  const std::unique_lock order = enter_gpu(name, place.device);
+  std::vector<Injection::Fault> middle;
+  if (injection_) {
+    for (const Letter& letter : letters) {
+      Injection::Fate fate = injection_->call(letter.name());
+      if (fate.is_dropped) return;
+      middle.insert(middle.end(), fate.middle.begin(), fate.middle.end());
+    }
+  }
+  if (has_fault(*segment_)) throw_fault(*segment_, rank_, name);
+  try {
+    gpu_->exchange(letters, timeout_seconds_.load(), place.stream);
+  } catch (const Error& error) {
+    fail_on_gpu(error, name);
+  }
+  for (const Injection::Fault& fault : middle) Injection::strike(fault);
+}
+
+/// A call's turn, with the fabric open.
+std::unique_lock<std::mutex> Communicator::enter_gpu(const std::string& call, int device) {
+  std::unique_lock order(order_);
+  wanted_.wait(order, [this] { return queue_.empty(); });
+  check_usable(call);
+  if (!gpu_) open_gpu(device);
+  return order;
+}
+
+/// The others wait on their GPUs for a kernel that does not come.
+void Communicator::fail_on_gpu(const Error& error, const std::string& where) {
+  raise_fault(*segment_, error.kind(), {rank_}, where + ": " + error.what() + ".");
+  throw_fault(*segment_, rank_, where);
+}
+
 /// Fills in the device. Throws InvalidArgument.
-void Communicator::check_place(const Request& request, GpuPlace& place) const {
-  const auto refuse = [&](const std::string& why) {
-    throw InvalidArgument(refusal(rank_, request.name(), why));
-  };
+void Communicator::check_place(const std::string& call, const std::vector<const void*>& arrays,
+                               GpuPlace& place) const {
+  const auto refuse = [&](const std::string& why) { throw InvalidArgument(refusal(rank_, call, why)); };
   try {
     gpu_library();
   } catch (const TransportError& error) {
-    throw TransportError(refusal(rank_, request.name(), error.what()));
+    throw TransportError(refusal(rank_, call, error.what()));
   }
-  if (place.device < 0) {
-    const void* const one = request.out != nullptr ? request.out : request.in;
-    const void* const other = request.in != nullptr ? request.in : one;
-    place.device = one == nullptr && gpu_ ? gpu_->device() : gpu_library().device_of(one);
-    const int device = other == one ? place.device : gpu_library().device_of(other);
-    if (place.device < 0 || device < 0) refuse("its arrays are not in the memory of a GPU");
+  const bool is_known = place.device >= 0;
+  for (const void* const array : arrays) {
+    if (is_known || array == nullptr) continue;
+    const int device = gpu_library().device_of(array);
+    if (device < 0) refuse("its arrays are not in the memory of a GPU");
+    if (place.device < 0) place.device = device;
     if (device != place.device)
       refuse("its arrays are on GPU " + std::to_string(device) + " and on GPU " +
              std::to_string(place.device));
   }
-  const auto is_misaligned = [&](const void* memory) {
-    return reinterpret_cast<std::uintptr_t>(memory) % size_of(request.dtype) != 0;
-  };
-  if (is_misaligned(request.in) || is_misaligned(request.out))
-    refuse(std::string("an array does not lie at a multiple of ") + name_of(request.dtype) +
-           "'s size: pass a copy");
+  if (place.device < 0) place.device = gpu_ ? gpu_->device() : gpu_library().device_of(nullptr);
   if (gpu_ && place.device != gpu_->device())
     refuse("its arrays are on GPU " + std::to_string(place.device) +
            ", but this communicator has begun on GPU " + std::to_string(gpu_->device()));
@@ -99,11 +138,24 @@ void Communicator::check_place(const Request& request, GpuPlace& place) const {
 }
 
 /// Throws InvalidArgument.
+void Communicator::check_aligned(const std::string& call, const void* array, DType dtype) const {
+  if (reinterpret_cast<std::uintptr_t>(array) % size_of(dtype) != 0)
+    throw InvalidArgument(refusal(
+        rank_, call,
+        std::string("an array does not lie at a multiple of ") + name_of(dtype) + "'s size: pass a copy"));
+}
+
+/// Throws InvalidArgument.
 void Communicator::check_has_kernel(const Request& request) const {
   if (request.algorithm != "auto" &&
       catalogue()[find_algorithm(request.collective, request.algorithm)].host_only)
     throw InvalidArgument(
         refusal(rank_, request.name(), "the algorithm '" + request.algorithm + "' has no kernel for GPUs"));
+}
+
+int Communicator::gpu_device() {
+  const std::lock_guard order(order_);
+  return gpu_ ? gpu_->device() : -1;
 }
 
 void Communicator::synchronize() {
@@ -114,6 +166,7 @@ void Communicator::synchronize() {
 
 void Communicator::throw_if_failed() const {
   const std::shared_lock mapped(mapped_);
+  if (!closed_ && gpu_) gpu_->notice();
   if (!closed_ && has_fault(*segment_)) throw_fault(*segment_, rank_, "wait");
 }
 

@@ -53,7 +53,8 @@ GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, const std::string
       timeout_seconds_(&timeout_seconds),
       gpu_(gpu_library().open(device, rank, segment.world(), exchange)),
       reaching_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), true)),
-      staged_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), false)) {
+      staged_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), false)),
+      messages_(segment, rank) {
   if (transport != "threads" && segment.world() > 1) share_tables(transport, exchange);
   watcher_ = std::thread([this] { watch(); });
 }
@@ -126,6 +127,16 @@ void GpuCalls::launch(const CallHeader& call, const Task& task, GpuTask on_gpu, 
   if (gpu_->launch(on_gpu, {in, task.out}, stream)) launched_.store(call.sequence, std::memory_order_release);
 }
 
+void GpuCalls::exchange(const std::vector<Letter>& letters, double timeout_seconds, GpuStream stream) {
+  std::vector<GpuLetter> outgoing, incoming;
+  for (const Letter& letter : letters)
+    (letter.outgoing ? outgoing : incoming)
+        .push_back({letter.data, letter.bytes(), digest_of(letter), letter.peer});
+  const std::uint64_t sequence = messages_.begin(letters);
+  if (gpu_->exchange(outgoing, incoming, sequence, timeout_seconds, stream))
+    sent_.store(sequence, std::memory_order_release);
+}
+
 void GpuCalls::wait(double seconds) const {
   const auto time = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   Clock::time_point deadline = Clock::now() + time;
@@ -152,6 +163,11 @@ void GpuCalls::wait(double seconds) const {
   }
 }
 
+void GpuCalls::notice() const {
+  if (const GpuFault fault = gpu_->fault(); fault.kind != GpuFault::none && !has_fault(*segment_))
+    tell(fault);
+}
+
 void GpuCalls::drain() const {
   const Clock::time_point deadline =
       Clock::now() +
@@ -162,7 +178,7 @@ void GpuCalls::drain() const {
     // All ranks run the same kernels, so who has run as many has no use for this rank's memory any more.
     for (int rank = 0; rank < segment_->world(); ++rank) {
       const std::uint64_t ended = AtomicRef(segment_->board(rank).ended_on_gpu).load(acquire);
-      if (rank != rank_ && ended < own.ended && !has_left(rank)) return false;
+      if (rank != rank_ && ended < own.ended_together && !has_left(rank)) return false;
     }
     return true;
   };
@@ -184,15 +200,16 @@ void GpuCalls::watch() {
 
 void GpuCalls::look() {
   const GpuProgress progress = gpu_->progress();
-  AtomicRef(segment_->board(rank_).ended_on_gpu).store(progress.ended, release);  // pairs with: drain()
-  if (const GpuFault fault = gpu_->fault(); fault.kind != GpuFault::none && !has_fault(*segment_))
-    tell(fault);
+  AtomicRef(segment_->board(rank_).ended_on_gpu)
+      .store(progress.ended_together, release);  // pairs with: drain()
+  notice();
   if (!has_fault(*segment_)) check_agreement();
+  messages_.end(progress.finished_messages);
   if (progress.runs() && !has_fault(*segment_)) {
     // The dead are read first: whoever has closed the communicator and then ended has left by then.
     std::vector<int> died = liveness_->dead();
     const std::vector<int> gone = gone_before(progress.newest);
-    std::erase_if(died, [&](int rank) { return has_left(rank); });
+    std::erase_if(died, [&](int rank) { return has_left(rank) || !is_needed(rank, progress.newest); });
     if (!gone.empty()) raise_departure(*segment_, gone, describe_call(progress.newest));
     if (!died.empty()) raise_death(*segment_, died, describe_call(progress.newest));
   }
@@ -214,14 +231,21 @@ void GpuCalls::check_agreement() const {
 }
 
 /// Ranks that have closed the communicator and never made the call.
-std::vector<int> GpuCalls::gone_before(std::uint64_t sequence) const {
+std::vector<int> GpuCalls::gone_before(std::uint64_t newest) const {
+  const bool is_message = (newest & kGpuMessage) != 0;
   std::vector<int> gone;
   for (int rank = 0; rank < segment_->world(); ++rank) {
-    Board& board = segment_->board(rank);
-    if (rank != rank_ && has_left(rank) && AtomicRef(board.done).load(acquire) < sequence)
+    if (rank == rank_ || !has_left(rank)) continue;
+    if (is_message ? messages_.lacks(newest, rank)
+                   : AtomicRef(segment_->board(rank).done).load(acquire) < newest)
       gone.push_back(rank);
   }
   return gone;
+}
+
+/// By the call that began last.
+bool GpuCalls::is_needed(int rank, std::uint64_t newest) const {
+  return (newest & kGpuMessage) == 0 || messages_.needs(newest, rank);
 }
 
 bool GpuCalls::has_left(int rank) const {
@@ -229,12 +253,14 @@ bool GpuCalls::has_left(int rank) const {
 }
 
 std::string GpuCalls::describe_call(std::uint64_t sequence) const {
+  if ((sequence & kGpuMessage) != 0) return messages_.describe(sequence);
   const std::optional<CallHeader> known = segment_->board(rank_).call(sequence);
   return known ? describe(*known) : describe_old(sequence);
 }
 
 /// Says what the device has found, in the words of the host, which knows the calls.
 void GpuCalls::tell(const GpuFault& fault) const {
+  if ((fault.sequence & kGpuMessage) != 0) return messages_.tell(fault, timeout_seconds_->load());
   const std::optional<CallHeader> known = segment_->board(rank_).call(fault.sequence);
   const std::unique_ptr<const CallConcern> concern =
       known ? std::make_unique<const CallConcern>(*segment_, rank_, *known, fault.sequence)

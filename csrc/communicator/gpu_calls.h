@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "communicator/choice.h"
+#include "communicator/gpu_messages.h"
 #include "communicator/host_entry.h"
 #include "communicator/liveness.h"
 #include "communicator/segment.h"
@@ -42,9 +43,15 @@ class GpuCalls {
   /// Enqueues a call that has been entered on the board.
   void launch(const CallHeader& call, const Task& task, GpuTask on_gpu, std::size_t unit, GpuStream stream);
 
+  /// Enqueues what sends and receives the letters of one call, at most kMaxGpuLetters.
+  void exchange(const std::vector<Letter>& letters, double timeout_seconds, GpuStream stream);
+
   /// Returns when all calls are over that have been launched. Throws what went wrong with them, if something
   /// did. `seconds`: Timeout after that time.
   void wait(double seconds) const;
+
+  /// Raises what kernels have told so far, which the watcher might see a moment later.
+  void notice() const;
 
   /// Until neither this rank nor a peer touches the memory of another any more, or that is hopeless.
   void drain() const;
@@ -55,11 +62,13 @@ class GpuCalls {
   void look();
   void tell(const GpuFault& fault) const;
   void check_agreement() const;
-  std::vector<int> gone_before(std::uint64_t sequence) const;
+  std::vector<int> gone_before(std::uint64_t newest) const;
   bool has_left(int rank) const;
   std::string describe_call(std::uint64_t sequence) const;
+  bool is_needed(int rank, std::uint64_t newest) const;
   bool is_idle(const GpuProgress& progress) const {
-    return !progress.runs() && progress.finished >= launched_.load(std::memory_order_acquire);
+    return !progress.runs() && progress.finished >= launched_.load(std::memory_order_acquire) &&
+           progress.finished_messages >= sent_.load(std::memory_order_acquire);
   }
 
   Segment* segment_;
@@ -70,7 +79,9 @@ class GpuCalls {
   std::unique_ptr<Gpu> gpu_;
   Choice reaching_, staged_;
   mutable std::atomic<std::uint64_t> agreed_{0};  ///< up to this one all ranks have made the same calls
-  std::atomic<std::uint64_t> launched_{0};        ///< sequence number of the newest call that is in no graph
+  std::atomic<std::uint64_t> launched_{0};  ///< sequence number of the newest collective that is in no graph
+  std::atomic<std::uint64_t> sent_{0};      ///< and of the newest call of messages
+  GpuMessages messages_;
 
   std::mutex mutex_;
   std::condition_variable ends_;

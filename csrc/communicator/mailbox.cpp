@@ -12,19 +12,8 @@
 namespace ringtree {
 namespace {
 
-/// What a message says about itself. Not a hash: the receiver can put the sender's call into words.
-std::uint64_t digest_of(const Letter& letter) {
-  return static_cast<std::uint64_t>(letter.count) << 8U | static_cast<std::uint64_t>(letter.dtype);
-}
-
-std::string contents(std::uint64_t digest) {
-  return std::string(name_of(static_cast<DType>(digest & 0xFFU))) + " x " + std::to_string(digest >> 8U);
-}
-
 /// In place of a piece's size: the message says where the receiver can read all of it.
 constexpr std::uint64_t kOffered = ~std::uint64_t{0};
-
-std::size_t bytes_of(const Letter& letter) { return letter.count * size_of(letter.dtype); }
 
 }  // namespace
 
@@ -52,8 +41,7 @@ class Mailbox::Watch : public Concern {
       peer = transfer->letter.peer;
     }
     raise_fault(*box_->segment_, ErrorKind::Timeout, {peer},
-                late + " was not answered within " + format_seconds(*box_->timeout_seconds_) + ": rank " +
-                    std::to_string(peer) + " has not made the matching call.");
+                describe_unanswered(late, peer, *box_->timeout_seconds_));
   }
 
   bool needs(int peer) const override {
@@ -232,7 +220,7 @@ Mailbox::Lane& Mailbox::lane_of(const Letter& letter) {
 /// A letter of one piece that nothing stands before: whether it was sent, or is there, or came within a short
 /// spin if the caller waits. Whatever needs patience is left to the transfers.
 bool Mailbox::pass_at_once(const Letter& letter, bool blocking) {
-  const std::size_t bytes = bytes_of(letter);
+  const std::size_t bytes = letter.bytes();
   if (bytes > segment_->layout().mail.slot_bytes) return false;
   Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
   Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
@@ -286,7 +274,7 @@ bool Mailbox::move_piece(Lane& lane, const Letter& letter, std::size_t offset, s
       return false;
     }
     const Claim arrived = from.arrival(team, bytes);
-    if (bytes_of(letter) >= kStreamBytes)
+    if (letter.bytes() >= kStreamBytes)
       stream_copy(letter.data + offset, arrived.data, bytes);
     else
       team.copy(letter.data + offset, arrived.data, bytes);
@@ -298,7 +286,7 @@ bool Mailbox::move_piece(Lane& lane, const Letter& letter, std::size_t offset, s
 /// Tells the receiver where to read, if that is better than sending pieces. The slot comes back when it has.
 bool Mailbox::offer(Lane& lane, Transfer& transfer, Solo& team) {
   const Letter& letter = transfer.letter;
-  const std::size_t bytes = bytes_of(letter);
+  const std::size_t bytes = letter.bytes();
   if (!letter.outgoing || transfer.moved_bytes != 0 || bytes <= segment_->layout().mail.slot_bytes)
     return false;
   const std::optional<Offer> offer = reach_->offer_to(letter.peer, letter.data, bytes, transfer.both_ways);
@@ -320,7 +308,7 @@ bool Mailbox::fetch(Lane& lane, Transfer& transfer, Solo& team) {
   if (letter.outgoing || header.bytes != kOffered || header.digest != digest_of(letter)) return false;
   Offer offer{};
   std::memcpy(&offer, header.data(sizeof(Offer)), sizeof(Offer));
-  const std::size_t bytes = bytes_of(letter), part = std::min(bytes - transfer.moved_bytes, kPart);
+  const std::size_t bytes = letter.bytes(), part = std::min(bytes - transfer.moved_bytes, kPart);
   const int error = reach_->copy_from(letter.peer, offer, transfer.moved_bytes,
                                       letter.data + transfer.moved_bytes, part, bytes >= kStreamBytes);
   if (error != 0) {
@@ -336,18 +324,18 @@ void Mailbox::move_next(Lane& lane, Solo& team) {
   Transfer& transfer = lane.transfers.front();
   const Letter& letter = transfer.letter;
   if (transfer.offered) {
-    transfer.moved_bytes = bytes_of(letter);
+    transfer.moved_bytes = letter.bytes();
   } else if (offer(lane, transfer, team)) {
     return;
   } else if (!fetch(lane, transfer, team)) {
     if (has_fault(*segment_)) return;
     const std::size_t bytes =
-        std::min(bytes_of(letter) - transfer.moved_bytes, segment_->layout().mail.slot_bytes);
+        std::min(letter.bytes() - transfer.moved_bytes, segment_->layout().mail.slot_bytes);
     if (!move_piece(lane, letter, transfer.moved_bytes, bytes, team)) return;
     transfer.moved_bytes += bytes;
   }
   transfer.since = Clock::now();
-  if (transfer.moved_bytes < bytes_of(letter)) return;
+  if (transfer.moved_bytes < letter.bytes()) return;
 
   const std::shared_ptr<Call> call = transfer.call;
   segment_->board(rank_).end_message(transfer.record);
@@ -443,10 +431,7 @@ void Mailbox::help() {
 }
 
 std::string Mailbox::describe(const Transfer& transfer) const {
-  const Letter& letter = transfer.letter;
-  return std::string(letter.outgoing ? "send #" : "recv #") + std::to_string(transfer.number) +
-         (letter.outgoing ? " to rank " : " from rank ") + std::to_string(letter.peer) + " (" +
-         contents(digest_of(letter)) + ")";
+  return ringtree::describe(transfer.letter, transfer.number);
 }
 
 void Mailbox::raise_lost(const Transfer& transfer, int error) {
@@ -458,10 +443,8 @@ void Mailbox::raise_lost(const Transfer& transfer, int error) {
 }
 
 void Mailbox::raise_mismatch(const Letter& letter, std::uint64_t sent_digest) {
-  const int peer = letter.peer;
-  raise_fault(*segment_, ErrorKind::Mismatch, {rank_, peer},
-              "rank " + std::to_string(peer) + " sent " + contents(sent_digest) + " to rank " +
-                  std::to_string(rank_) + ", which receives " + contents(digest_of(letter)) + ".");
+  raise_fault(*segment_, ErrorKind::Mismatch, {rank_, letter.peer},
+              describe_mismatch(letter, rank_, sent_digest));
 }
 
 }  // namespace ringtree

@@ -18,24 +18,15 @@
 #include <thread>
 #include <vector>
 
+#include "communicator/letter.h"
 #include "communicator/liveness.h"
 #include "communicator/patience.h"
 #include "communicator/reach.h"
 #include "communicator/segment.h"
 #include "communicator/work.h"
-#include "core/dtype.h"
 #include "core/team.h"
 
 namespace ringtree {
-
-/// One direction of one call.
-struct Letter {
-  bool outgoing;
-  int peer;
-  std::byte* data;  ///< only read if outgoing
-  std::size_t count;
-  DType dtype;
-};
 
 class Mailbox {
  public:

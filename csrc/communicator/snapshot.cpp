@@ -18,6 +18,7 @@
 #include "communicator/json.h"
 #include "communicator/liveness.h"
 #include "core/dtype.h"
+#include "core/gpu.h"
 #include "core/op.h"
 #include "core/other_process.h"
 
@@ -85,12 +86,15 @@ void write_call(Json& json, const Board& board, std::size_t place, std::uint64_t
 }
 
 void write_message(Json& json, const MessageRecord& record) {
+  const std::uint64_t number = AtomicRef(const_cast<MessageRecord&>(record).number).load(acquire);
   const std::uint64_t contents = load(record.contents), address = load(record.address);
-  if (load(record.number) == 0 || (contents & 0xFFU) >= kDTypes) return;
+  if (number == 0 || (contents & 0xFFU) >= kDTypes) return;
   json.open_object();
   field(json, "op", (address & 1U) != 0 ? "recv" : "send");
   field(json, "peer", address / 4);
-  field(json, "number", load(record.number));
+  field(json, "number", number & ~kGpuMessage);
+  json.key("on_gpu");
+  json.boolean((number & kGpuMessage) != 0);
   field(json, "dtype", name_of(static_cast<DType>(contents & 0xFFU)));
   field(json, "count", contents >> 8U);
   json.key("done");

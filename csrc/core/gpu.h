@@ -30,6 +30,23 @@ struct GpuTask {
   double factor = 1;       ///< of premul_sum: what this rank's contribution is multiplied with
 };
 
+/// One direction of one message.
+struct GpuLetter {
+  void* data;  ///< only read if it is sent
+  std::size_t bytes;
+  std::uint64_t digest;  ///< the same as its counterpart's
+  int peer;
+};
+
+/// Of one communicator.
+inline constexpr int kMaxGpuRanks = 16;
+
+/// What one kernel sends and receives.
+inline constexpr std::size_t kMaxGpuLetters = 64;
+
+/// Calls that send and receive are numbered apart from collectives, with this bit.
+inline constexpr std::uint64_t kGpuMessage = std::uint64_t{1} << 63U;
+
 struct GpuBuffers {
   const void* in;
   void* out;
@@ -51,13 +68,16 @@ struct GpuFault {
   Kind kind;
   int peer;  ///< whom the rank was waiting for, or with whom it disagrees
   std::uint64_t sequence;
+  std::uint64_t sent;  ///< if messages disagree: the digest of the peer's
 };
 
 /// What the kernels of a rank have told.
 struct GpuProgress {
-  std::uint64_t begun, ended;  ///< kernels, those of replayed graphs too
-  std::uint64_t newest;        ///< sequence number of the call that began last
-  std::uint64_t finished;      ///< the largest sequence number of a call that is over
+  std::uint64_t begun, ended;       ///< kernels, those of replayed graphs too
+  std::uint64_t ended_together;     ///< of them those of collectives, which every rank runs
+  std::uint64_t newest;             ///< sequence number of the call that began last
+  std::uint64_t finished;           ///< the largest sequence number of a collective that is over
+  std::uint64_t finished_messages;  ///< and of messages
 
   bool runs() const { return begun != ended; }
 };
@@ -92,6 +112,11 @@ class Gpu {
   /// Enqueues a call, behind all earlier ones whatever their stream was. Nothing waits. False: the stream is
   /// being captured, so that the call runs when the graph does. Throws TransportError.
   virtual bool launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream) = 0;
+
+  /// Enqueues what sends `outgoing` and receives `incoming` side by side, like a call. Letters of one
+  /// direction between two ranks keep their order.
+  virtual bool exchange(const std::vector<GpuLetter>& outgoing, const std::vector<GpuLetter>& incoming,
+                        std::uint64_t sequence, double timeout_seconds, GpuStream stream) = 0;
 
   virtual GpuFault fault() const = 0;
   virtual GpuProgress progress() const = 0;

@@ -10,19 +10,22 @@
 #include <cstdint>
 
 #include "core/platform.h"
-#include "cuda/report.h"
+#include "cuda/state.h"
 
 namespace ringtree {
 
 class Block {
  public:
-  /// `timeout_ns` bounds each call from the moment at which its kernel starts. `has_failed`: an earlier call
-  /// has, and this one gives up before it begins.
-  __device__ Block(DeviceReport& report, std::uint64_t sequence, std::uint64_t timeout_ns, bool has_failed)
-      : report_(&report),
+  /// `timeout_ns` bounds each call from the moment at which its kernel starts. If an earlier call of `rank`
+  /// has failed, this one gives up before it begins. Ends with join(): another block may fail meanwhile.
+  __device__ Block(DeviceRank& rank, std::uint64_t sequence, std::uint64_t timeout_ns)
+      : rank_(&rank),
+        report_(&rank.host->report),
         sequence_(sequence),
         deadline_ns_(port_clock_ns() + timeout_ns),
-        gave_up_(has_failed) {}
+        gave_up_(AtomicRef(rank.has_failed).load(relaxed) != 0) {
+    join();
+  }
 
   /// After a fault nobody speaks: peers would take for this rank's part what it has not computed.
   __device__ bool leads() const { return threadIdx.x == 0 && !gave_up_; }
@@ -69,6 +72,12 @@ class Block {
     gave_up_ = true;  // all lanes have seen the same header
   }
 
+  /// The message that has come from `peer` is another one than this rank receives.
+  __device__ void refuse(int peer, std::uint64_t sent) {
+    if (leads()) give_up(DeviceReport::mismatch, peer, sent);
+    gave_up_ = true;  // all lanes have seen the same header
+  }
+
   /// Whether this call has failed: what peers have written is not to be trusted then. The same on all lanes.
   __device__ bool gave_up() const { return gave_up_; }
 
@@ -112,9 +121,11 @@ class Block {
     return true;
   }
 
-  __device__ void give_up(DeviceReport::Kind kind, int peer) {
+  __device__ void give_up(DeviceReport::Kind kind, int peer, std::uint64_t sent = 0) {
     gave_up_ = true;
     if (AtomicRef(report_->raised).load(relaxed) != DeviceReport::none) return;
+    if (atomicCAS(&rank_->has_reported, 0U, 1U) != 0) return;
+    AtomicRef(report_->sent).store(sent, relaxed);
     AtomicRef(report_->peer).store(static_cast<std::uint64_t>(peer), relaxed);
     AtomicRef(report_->sequence).store(sequence_, relaxed);
     AtomicRef(report_->raised).store(kind, release);  // pairs with: the host's acquire load
@@ -162,6 +173,7 @@ class Block {
       store_pack(to + begin * sizeof(Pack), load_pack(from + begin * sizeof(Pack)));
   }
 
+  DeviceRank* rank_;
   DeviceReport* report_;
   std::uint64_t sequence_;
   std::uint64_t deadline_ns_;

@@ -7,6 +7,7 @@
 #include "core/platform.h"
 #include "cuda/introduction.h"
 #include "cuda/kept.h"
+#include "cuda/messages.h"
 
 namespace ringtree {
 namespace {
@@ -151,9 +152,10 @@ GpuFault Fabric::fault() const {
     if (raised == DeviceReport::none || raised == DeviceReport::told) continue;
     const bool timed_out = raised == DeviceReport::timeout;
     return {timed_out ? GpuFault::timeout : GpuFault::mismatch,
-            static_cast<int>(AtomicRef(report.peer).load(relaxed)), AtomicRef(report.sequence).load(relaxed)};
+            static_cast<int>(AtomicRef(report.peer).load(relaxed)), AtomicRef(report.sequence).load(relaxed),
+            AtomicRef(report.sent).load(relaxed)};
   }
-  return {GpuFault::none, 0, 0};
+  return {GpuFault::none, 0, 0, 0};
 }
 
 bool Fabric::is_sound() const {
@@ -165,11 +167,13 @@ bool Fabric::is_sound() const {
 GpuProgress Fabric::progress() const {
   DeviceReport& report = host_share(0).report;
   GpuProgress progress{};
-  progress.ended = AtomicRef(report.ended).load(acquire);  // pairs with: end()
+  progress.ended = AtomicRef(report.ended).load(acquire);  // pairs with: tell_end()
   progress.begun =
-      AtomicRef(report.begun).load(acquire);  // pairs with: begin(); after the line above, so no less
+      AtomicRef(report.begun).load(acquire);  // pairs with: tell_begin(); after the line above, so no less
+  progress.ended_together = AtomicRef(report.ended_together).load(relaxed);
   progress.newest = AtomicRef(report.newest).load(relaxed);
   progress.finished = AtomicRef(report.finished).load(relaxed);
+  progress.finished_messages = AtomicRef(report.finished_messages).load(relaxed);
   return progress;
 }
 
@@ -213,6 +217,36 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
   if (task.fallback < 0) return;
   call.unless_reached = true;
   launch_kernel(static_cast<std::size_t>(task.fallback), call, stream);
+}
+
+/// Letters in rounds: see DeviceMessages.
+void Fabric::exchange(const std::vector<GpuLetter>& outgoing, const std::vector<GpuLetter>& incoming,
+                      std::uint64_t sequence, double timeout_seconds, cudaStream_t stream) {
+  const OnDevice here(device_);
+  DeviceMessages call{};
+  call.layout = shape_.layout;
+  call.sequence = sequence;
+  call.timeout_ns = static_cast<std::uint64_t>(timeout_seconds * 1e9);
+  call.rank = ranks_[0]->on_device();
+  call.own_rank = first_rank_;
+  call.outgoing = static_cast<int>(outgoing.size());
+  call.letters = static_cast<int>(outgoing.size() + incoming.size());
+  GpuLetter* const received = std::copy(outgoing.begin(), outgoing.end(), std::begin(call.of));
+  GpuLetter* const last = std::copy(incoming.begin(), incoming.end(), received);
+  const auto distance = [this](int from, int to) { return (to - from + world()) % world(); };
+  std::stable_sort(std::begin(call.of), received, [&](const GpuLetter& one, const GpuLetter& other) {
+    return distance(first_rank_, one.peer) < distance(first_rank_, other.peer);
+  });
+  std::stable_sort(received, last, [&](const GpuLetter& one, const GpuLetter& other) {
+    return distance(one.peer, first_rank_) < distance(other.peer, first_rank_);
+  });
+  int channels = 1;
+  for (const GpuLetter* letter = std::begin(call.of); letter != last; ++letter)
+    channels = std::max(channels, message_channels(letter->bytes, shape_.layout.channels));
+  void* arguments[] = {&call};
+  check_cuda(cudaLaunchKernel(&messages_kernel, dim3(static_cast<unsigned>(channels), 2),
+                              dim3(static_cast<unsigned>(shape_.lanes)), arguments, 0, stream),
+             "the launch of send and recv");
 }
 
 /// What it decides is the same on all ranks: it depends on what they have agreed on.

@@ -52,6 +52,10 @@ class Fabric {
   /// Enqueues one call; `buffers` has an entry for each of this end's ranks. Throws TransportError.
   void launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cudaStream_t stream);
 
+  /// For an end of one rank: see Gpu. At most kMaxGpuLetters.
+  void exchange(const std::vector<GpuLetter>& outgoing, const std::vector<GpuLetter>& incoming,
+                std::uint64_t sequence, double timeout_seconds, cudaStream_t stream);
+
   GpuFault fault() const;
   GpuProgress progress() const;
   void give_up();

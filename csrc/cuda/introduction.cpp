@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "cuda/messages.h"
 #include "cuda/runtime.h"
 
 namespace ringtree {
@@ -32,6 +33,7 @@ void load_kernels() {
     load(each.kernel, each.name);
     load(each.over_packets, each.name);
   }
+  load(&messages_kernel, "send and recv");
   load(&scale_kernel, "premul_sum");
 }
 

@@ -10,6 +10,7 @@
 #include "cuda/call.h"
 #include "cuda/links.h"
 #include "cuda/meeting.h"
+#include "cuda/progress.h"
 #include "schedule/chunks.h"
 
 namespace ringtree {
@@ -161,32 +162,6 @@ struct DeviceAdapter<Collective::barrier, Algorithm> {
   }
 };
 
-/// Tells the host that a kernel runs.
-__device__ void begin(DeviceRank& rank, std::uint64_t sequence) {
-  if (threadIdx.x != 0 || blockIdx.x != 0) return;
-  DeviceReport& report = rank.host->report;
-  AtomicRef(report.newest).store(sequence, relaxed);
-  const std::uint64_t number = rank.kernels + 1;
-  AtomicRef(rank.kernels).store(number, relaxed);
-  AtomicRef(report.begun).store(number, release);  // pairs with: the host's load
-}
-
-/// Tells the host that it is over, once its last block is; and whether the call has been made.
-__device__ void end(Block& team, DeviceRank& rank, std::uint64_t sequence, bool is_made) {
-  team.sync();
-  if (threadIdx.x != 0) return;
-  if (team.gave_up()) AtomicRef(rank.has_failed).store(1U, relaxed);
-  __threadfence();  // what this block has written is there before it is counted
-  if (atomicAdd(&rank.ended_blocks, 1U) + 1 != gridDim.x) return;
-  __threadfence();  // and this lane sees what was there before the others were
-  rank.ended_blocks = 0;
-  DeviceReport& report = rank.host->report;
-  const AtomicRef finished(report.finished);
-  if (is_made && finished.load(relaxed) < sequence) finished.store(sequence, relaxed);
-  AtomicRef(report.ended)
-      .store(AtomicRef(rank.kernels).load(relaxed), release);  // pairs with: the host's load
-}
-
 template <class Algorithm>
 inline constexpr Access kAccessOf = access_of<Algorithm>();
 
@@ -196,10 +171,8 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constan
   DeviceRank& rank = *call.ranks[blockIdx.y];
   if (call.unless_reached && rank.reached == call.sequence) return;
 
-  Block team(rank.host->report, call.sequence, call.timeout_ns,
-             AtomicRef(rank.has_failed).load(relaxed) != 0);
-  team.join();  // another block of this kernel may fail while these lanes look
-  begin(rank, call.sequence);
+  Block team(rank, call.sequence, call.timeout_ns);
+  if (blockIdx.x == 0) tell_begin(rank, call.sequence);
   const auto channel = static_cast<int>(blockIdx.x);
   Links links(rank.memories, call.layout, rank.channels[channel], call.digest,
               call.first_rank + static_cast<int>(blockIdx.y), channel);
@@ -207,11 +180,11 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constan
   if constexpr (kAccess != Access::none) {
     const bool needs_output = kAccess == Access::use && kCollective != Collective::reduce_scatter;
     if (!meet(team, links, *share.buffers, rank.host->blocks, needs_output))
-      return end(team, rank, call.sequence, false);  // another kernel follows
+      return tell_end(team, rank, call.sequence, false, gridDim.x);  // another kernel follows
     if (channel == 0 && team.leads()) rank.reached = call.sequence;
   }
   DeviceAdapter<kCollective, Algorithm>::run(team, share);
-  end(team, rank, call.sequence, true);
+  tell_end(team, rank, call.sequence, true, gridDim.x);
 }
 
 template <Collective kCollective, class Algorithm>

@@ -6,12 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/gpu.h"
 #include "core/platform.h"
 #include "link/slots.h"
 
 namespace ringtree {
 
-inline constexpr int kMaxDeviceRanks = 16;
+inline constexpr int kMaxDeviceRanks = kMaxGpuRanks;
 inline constexpr int kMaxChannels = 64;
 
 /// Packets of 16 bytes, half of which are flags: see packets.h.

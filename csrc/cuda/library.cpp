@@ -110,21 +110,35 @@ class OneRank final : public Gpu {
   void give_up() override { fabric_->give_up(); }
   void share_blocks(GpuBlockTable* tables) override { fabric_->share_blocks(tables); }
 
-  bool launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream_number) override {
+  bool launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream) override {
+    return in_order(native(stream), [&] {
+      if (task.op == ReduceOp::premul_sum)
+        launch_scaled(task, buffers, native(stream));
+      else
+        launch_plain(*fabric_, task, {&buffers, 1}, native(stream));
+    });
+  }
+
+  bool exchange(const std::vector<GpuLetter>& outgoing, const std::vector<GpuLetter>& incoming,
+                std::uint64_t sequence, double timeout_seconds, GpuStream stream) override {
+    return in_order(native(stream), [&] {
+      fabric_->exchange(outgoing, incoming, sequence, timeout_seconds, native(stream));
+    });
+  }
+
+ private:
+  /// False: `stream` is being captured.
+  template <class Enqueue>
+  bool in_order(cudaStream_t stream, Enqueue enqueue) {
     const OnDevice here(fabric_->device());
-    const cudaStream_t stream = native(stream_number);
     const bool captures = is_capturing(stream);
     was_captured_ = was_captured_ || captures;
     if (!captures) order_.enter(stream);
-    if (task.op == ReduceOp::premul_sum)
-      launch_scaled(task, buffers, stream);
-    else
-      launch_plain(*fabric_, task, {&buffers, 1}, stream);
+    enqueue();
     if (!captures) order_.leave(stream);
     return !captures;
   }
 
- private:
   /// A sum of what is scaled first: in place of the result if that has the room, else in memory of the
   /// stream.
   void launch_scaled(const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {

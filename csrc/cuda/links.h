@@ -51,13 +51,15 @@ class DeviceLinks {
   __device__ int world() const { return layout_->world; }
 
   /// Lanes lie at their receiver's, so that who waits for a piece looks at its own memory.
-  __device__ Sender to(int peer) const {
+  __device__ Sender to(int peer) const { return to(peer, digest_); }
+  __device__ Sender to(int peer, std::uint64_t digest) const {
     return {memories_[peer] + channel_offset_ + layout_->lane_offset(rank_), layout_->lane,
-            state_->sent[peer], digest_, peer};
+            state_->sent[peer], digest, peer};
   }
-  __device__ Receiver from(int peer) const {
+  __device__ Receiver from(int peer) const { return from(peer, digest_); }
+  __device__ Receiver from(int peer, std::uint64_t digest) const {
     return {memories_[rank_] + channel_offset_ + layout_->lane_offset(peer), layout_->lane,
-            state_->received[peer], digest_, peer};
+            state_->received[peer], digest, peer};
   }
 
   __device__ WindowOver<DevicePlaces> window() const {

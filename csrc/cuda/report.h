@@ -13,9 +13,13 @@ struct DeviceReport {
   std::uint64_t peer;      ///< whom the first block that gave up was waiting for
   std::uint64_t sequence;  ///< of the call that it gave up
 
-  std::uint64_t begun, ended;  ///< kernels, those of replayed graphs too
-  std::uint64_t newest;        ///< sequence number of the call that began last
-  std::uint64_t finished;      ///< the largest sequence number of a call that has run to its end
+  std::uint64_t sent;  ///< the digest of a message that its receiver did not expect
+
+  std::uint64_t begun, ended;       ///< kernels, those of replayed graphs too
+  std::uint64_t ended_together;     ///< of them those of collectives
+  std::uint64_t newest;             ///< sequence number of the call that began last
+  std::uint64_t finished;           ///< the largest sequence number of a collective that ran to its end
+  std::uint64_t finished_messages;  ///< and of messages
 };
 
 }  // namespace ringtree

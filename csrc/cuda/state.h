@@ -40,6 +40,7 @@ struct DeviceRank {
   std::uint64_t reached;      ///< the sequence number of the newest call whose buffers were all reached
   unsigned int ended_blocks;  ///< of the newest kernel
   unsigned int has_failed;    ///< a kernel has given up, and so do all later ones
+  unsigned int has_reported;  ///< a block writes, or has written, why
   std::uint64_t kernels;      ///< how many have begun
 };
 

@@ -217,10 +217,24 @@ class Communicator:
     ) -> Work | None: ...
     def barrier(self, algorithm: str, async_op: bool) -> Work | None: ...
     def send(
-        self, data: int, count: int, dtype: int, to: int, async_op: bool, keep: object
+        self,
+        data: int,
+        count: int,
+        dtype: int,
+        to: int,
+        async_op: bool,
+        keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def recv(
-        self, data: int, count: int, dtype: int, source: int, async_op: bool, keep: object
+        self,
+        data: int,
+        count: int,
+        dtype: int,
+        source: int,
+        async_op: bool,
+        keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def sendrecv(
         self,
@@ -233,6 +247,7 @@ class Communicator:
         dtype: int,
         async_op: bool,
         keep: object,
+        place: tuple[int, int] | None = None,
     ) -> Work | None: ...
     def chosen(self, collective: str, nbytes: int) -> str:
         """What "auto" takes."""

@@ -28,14 +28,20 @@ class Call:
 
 @dataclass(frozen=True)
 class Message:
-    """A send or recv of one rank; `number` counts those of the same direction between the same two."""
+    """A send or recv of one rank; `number` counts those of the same direction and place between two ranks."""
 
     op: str
     peer: int
     number: int
     contents: str  # "float32 x 1024"
+    on_gpu: bool
     done: bool
     began_ns: int | None
+
+    def __str__(self) -> str:
+        """As errors name it."""
+        direction, place = "from" if self.op == "recv" else "to", ", on the GPU" if self.on_gpu else ""
+        return f"{self.op} #{self.number} {direction} rank {self.peer} ({self.contents}{place})"
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,15 @@ def _rank(view: dict[str, Any]) -> RankView:
         for c in view["calls"]
     ]
     messages = [
-        Message(m["op"], m["peer"], m["number"], f"{m['dtype']} x {m['count']}", m["done"], m["began_ns"])
+        Message(
+            m["op"],
+            m["peer"],
+            m["number"],
+            f"{m['dtype']} x {m['count']}",
+            m["on_gpu"],
+            m["done"],
+            m["began_ns"],
+        )
         for m in view["messages"]
     ]
     return RankView(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ringtree.snapshots import Call, Message, RankView, Snapshot
+from ringtree.snapshots import Call, RankView, Snapshot
 
 _SECOND = 1e9
 
@@ -143,16 +143,12 @@ def _messages(views: Mapping[int, RankView], now: int) -> Iterator[str]:
                 continue
             peer = views[message.peer]
             answer = "send" if message.op == "recv" else "recv"
-            made = [m.number for m in peer.messages if (m.op, m.peer) == (answer, rank)]
+            matching = (answer, rank, message.on_gpu)
+            made = [m.number for m in peer.messages if (m.op, m.peer, m.on_gpu) == matching]
             if message.number in made:
                 continue  # under way
             since = f", for {seconds(now - message.began_ns)}" if message.began_ns else ""
             calls = f"{max(made, default=0)} matching call{'' if max(made, default=0) == 1 else 's'}"
             fate = "" if peer.process == "runs" else f", and {_process(peer)}"
-            wait = f"rank {rank} waits in {_describe(message)}{since}"
+            wait = f"rank {rank} waits in {message}{since}"
             yield f"{wait}; rank {peer.rank} has made {calls}{fate}."
-
-
-def _describe(message: Message) -> str:
-    direction = "from" if message.op == "recv" else "to"
-    return f"{message.op} #{message.number} {direction} rank {message.peer} ({message.contents})"

@@ -165,10 +165,7 @@ def _doing(view: RankView, now: Snapshot) -> str:
         return f"is stopped{where}" if view.process == "stopped" else f"has ended{where}"
     pending = [message for message in view.messages if not message.done]
     if pending:
-        direction = "from" if pending[0].op == "recv" else "to"
-        return (
-            f"{pending[0].op} #{pending[0].number} {direction} rank {pending[0].peer} ({pending[0].contents})"
-        )
+        return str(pending[0])
     call = view.newest
     if call is None:
         return "has made no collective call" if view.entered == 0 else f"#{view.entered}"

@@ -65,6 +65,11 @@ inline void __threadfence() { ringtree_emulator::fence(); }
 inline void __threadfence_block() { ringtree_emulator::fence(); }
 inline void __threadfence_system() { ringtree_emulator::fence(); }
 
+inline unsigned atomicCAS(unsigned* word, unsigned expected, unsigned value) {
+  __atomic_compare_exchange_n(word, &expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+  return expected;
+}
+
 inline unsigned atomicAdd(unsigned* word, unsigned value) {
   return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL);
 }

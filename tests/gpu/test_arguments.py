@@ -100,20 +100,21 @@ REFUSED: dict[str, tuple[str, Call, str]] = {
         lambda comm: comm.all_reduce(ones(), algorithm="quickest"),
         "there is no algorithm 'quickest'; there are auto, ",
     ),
-    "send": (
-        "send",
-        lambda comm: comm.send(ones(), 1 - comm.rank),
-        "messages between two ranks are for arrays on the CPU so far",
-    ),
-    "recv": (
+    "send": ("send", lambda comm: comm.send(ones(), 2), "to must be a rank of this world, 0 to 1, not 2"),
+    "recv from itself": (
         "recv",
-        lambda comm: comm.recv(ones(), 1 - comm.rank),
-        "messages between two ranks are for arrays on the CPU so far",
+        lambda comm: comm.recv(ones(), comm.rank),
+        "the peer must be another rank of this world of 2, not ",
     ),
-    "sendrecv": (
+    "sendrecv of two places": (
         "sendrecv",
-        lambda comm: comm.sendrecv(ones(), ones(), to=1 - comm.rank, source=1 - comm.rank),
-        "messages between two ranks are for arrays on the CPU so far",
+        lambda comm: comm.sendrecv(ones(), np.ones(8, np.float32), to=1 - comm.rank, source=1 - comm.rank),
+        "all arrays of a call must be in one place, not on ",
+    ),
+    "send on the default stream": (
+        "send",
+        lambda comm: comm.send(on_stream(LEGACY_STREAM), 1 - comm.rank),
+        "ranks that are threads of one process need a stream each",
     ),
     "default stream": (
         "all_reduce",

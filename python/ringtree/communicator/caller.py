@@ -49,10 +49,6 @@ class Caller:
             return next(iter(places))
         return next((buffer.place for buffer in buffers if buffer is not None), None)
 
-    def _on_cpu(self, call: str, *buffers: Buffer) -> None:
-        if self._place(call, *buffers) is not None:
-            raise self._refusal(call, "messages between two ranks are for arrays on the CPU so far")
-
     def _op(self, call: str, op: Op) -> tuple[int, float]:
         try:
             return op_code(op)

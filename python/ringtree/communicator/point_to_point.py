@@ -6,7 +6,12 @@ from ringtree.communicator.caller import Caller
 
 
 class PointToPoint(Caller):
-    """Messages between two ranks, in the order in which they were sent; other ranks take no part."""
+    """Messages between two ranks, in the order in which they were sent; other ranks take no part.
+
+    Arrays on a GPU are sent and received in the order of the communicator's other calls there (docs/gpu.md).
+    So two ranks that both send first and then receive wait for one another if the messages are large, until
+    the timeout: sendrecv is for that. If such a call is the first on a GPU, all ranks must make one.
+    """
 
     def send(self, x: ArrayLike, to: int, *, async_op: bool = False) -> Work | None:
         """Send `x` to the rank `to`, which must receive it.
@@ -27,8 +32,9 @@ class PointToPoint(Caller):
             return None
         peer = self._peer("send", "to", to)
         buffer = self._input("send", "x", x)
-        self._on_cpu("send", buffer)
-        return self._core.send(buffer.pointer, buffer.count, buffer.dtype, peer, async_op, buffer.owner)
+        return self._core.send(
+            buffer.pointer, buffer.count, buffer.dtype, peer, async_op, buffer.owner, buffer.place
+        )
 
     def recv(self, x: ArrayLike, source: int, *, async_op: bool = False) -> Work | None:
         """Receive into `x` what the rank `source` sends.
@@ -45,8 +51,9 @@ class PointToPoint(Caller):
             return None
         peer = self._peer("recv", "source", source)
         buffer = self._output("recv", "x", x)
-        self._on_cpu("recv", buffer)
-        return self._core.recv(buffer.pointer, buffer.count, buffer.dtype, peer, async_op, buffer.owner)
+        return self._core.recv(
+            buffer.pointer, buffer.count, buffer.dtype, peer, async_op, buffer.owner, buffer.place
+        )
 
     def sendrecv(
         self, send: ArrayLike, recv: ArrayLike, *, to: int, source: int, async_op: bool = False
@@ -69,7 +76,7 @@ class PointToPoint(Caller):
         leaving, arriving = self._input("sendrecv", "send", send), self._output("sendrecv", "recv", recv)
         self._check_same_dtype("sendrecv", leaving, arriving, ("send", "recv"))
         self._check_apart("sendrecv", leaving, arriving, ("send", "recv"))
-        self._on_cpu("sendrecv", leaving, arriving)
+        place = self._place("sendrecv", leaving, arriving)
         return self._core.sendrecv(
             leaving.pointer,
             leaving.count,
@@ -80,4 +87,5 @@ class PointToPoint(Caller):
             leaving.dtype,
             async_op,
             (leaving.owner, arriving.owner),
+            place,
         )

@@ -205,27 +205,28 @@ TEST_F(DeviceFailures, ProgressCountsKernelsAndCalls) {
       const GpuProgress now = self.fabric().progress();
       EXPECT_EQ(now.begun, expected.begun);
       EXPECT_EQ(now.ended, expected.ended);
+      EXPECT_EQ(now.ended_together, expected.ended_together);
       EXPECT_EQ(now.newest, expected.newest);
       EXPECT_EQ(now.finished, expected.finished);
     };
     const auto launch = [&] {
       self.launch(all_reduce_task("one_shot", kCount, kWorld), data.at(rank), data.at(rank));
     };
-    expect_progress({0, 0, 0, 0});
+    expect_progress({0, 0, 0, 0, 0, 0});
     for (int call = 0; call < 3; ++call) launch();
     self.expect_success();
-    expect_progress({3, 3, 3, 3});
+    expect_progress({3, 3, 3, 3, 3, 0});
     meeting.come(rank);
     if (rank == 0) {
       launch();
       wait_until([&] { return self.fabric().progress().begun == 4; });
       EXPECT_TRUE(self.fabric().progress().runs());
-      expect_progress({4, 3, 4, 3});
+      expect_progress({4, 3, 3, 4, 3, 0});
     }
     meeting.come(rank);
     if (rank == 1) launch();
     self.expect_success();
-    expect_progress({4, 4, 4, 4});
+    expect_progress({4, 4, 4, 4, 4, 0});
     meeting.come(rank);
   });
 }
