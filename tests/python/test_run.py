@@ -60,21 +60,35 @@ def test_modules_and_programs_run_too(tmp_path: Path) -> None:
     assert (code, lines) == (0, ["[0] 0", "[1] 1", "[2] 2"])
 
 
-def test_a_rank_that_dies_is_named_and_the_others_are_spared(script) -> None:
-    path = script("if rank == 1: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(0.5)\nprint('done')")
-    code, lines, errors = run("-n", 3, path)
-    assert lines == ["[0] done", "[2] done"]
-    assert "ringtree run: rank 1 was killed by SIGKILL (out of memory?) after " in errors
-    assert "ringtree run: ranks still running: 0, 2\n" in errors
-    assert code == 128 + signal.SIGKILL
+def await_file(path: Path) -> str:
+    return f"while not os.path.exists({str(path)!r}): time.sleep(0.01)\n"
 
 
-def test_the_exit_code_is_that_of_the_first_that_failed(script) -> None:
-    code, _, errors = run("-n", 3, script("time.sleep(0.4 * rank)\nsys.exit([0, 3, 4][rank])"))
-    assert code == 3
-    assert "rank 1 ended with exit code 3 after " in errors
+def test_a_rank_that_dies_is_named_and_the_others_are_spared(script, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    path = script(f"if rank == 1: os.kill(os.getpid(), signal.SIGKILL)\n{await_file(go)}print('done')")
+    with start("-n", 3, path) as job:
+        assert job.stderr is not None
+        assert job.stderr.readline().startswith(
+            "ringtree run: rank 1 was killed by SIGKILL (out of memory?) after "
+        )
+        assert job.stderr.readline() == "ringtree run: ranks still running: 0, 2\n"
+        go.touch()
+        out, errors = job.communicate(timeout=60)
+    assert (sorted(out.splitlines()), errors) == (["[0] done", "[2] done"], "")
+    assert job.returncode == 128 + signal.SIGKILL
+
+
+def test_the_exit_code_is_that_of_the_first_that_failed(script, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with start("-n", 3, script(f"if rank == 1: sys.exit(3)\n{await_file(go)}sys.exit(2 * rank)")) as job:
+        assert job.stderr is not None
+        assert "rank 1 ended with exit code 3 after " in job.stderr.readline()
+        go.touch()
+        _, errors = job.communicate(timeout=60)
+    assert job.returncode == 3
     assert "rank 2 ended with exit code 4 after " in errors
-    assert "rank 0" not in errors
+    assert "rank 0 ended" not in errors
 
 
 def test_on_request_the_others_are_ended(script) -> None:
