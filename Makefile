@@ -63,7 +63,7 @@ test-python: build test-gpu  ## pytest, and PyTorch's own tests on 2 ranks
 
 # Prints on which library: ringtree's own on a machine with a GPU and nvcc, elsewhere the emulated one.
 test-gpu: build cuda  ## collectives of arrays on a GPU, which is emulated where there is none
-	cmake --build --preset release --target ringtree_cuda_emulated
+	cmake --build --preset release --target ringtree_cuda_emulated ringtree_torch_emulated ringtree_torch_from_cpp
 	pytest tests/gpu
 
 test-torch: build  ## PyTorch's own tests on 2 to 4 ranks, also in Gloo's place, and leaks (ten minutes)

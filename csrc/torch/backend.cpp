@@ -85,7 +85,8 @@ TorchBackend::TorchBackend(StorePtr store, int rank, int size, OptionsPtr option
     : Backend(rank, size),
       options_(std::move(options)),
       store_(std::move(store)),
-      configuration_(std::move(configuration)) {
+      configuration_(std::move(configuration)),
+      last_part_(c10::intrusive_ptr<Backend>()) {
   translated([&] {
     const bool in_store = !exchange;
     if (in_store)
@@ -254,11 +255,14 @@ void TorchBackend::startCoalescing() {
 
 TorchBackend::Result TorchBackend::endCoalescing() {
   std::vector<Result> works;
+  std::vector<GpuMessage> messages;
   {
     const std::lock_guard lock(mutex_);
     coalesces_ = false;
     works.swap(coalesced_);
+    messages.swap(coalesced_messages_);
   }
+  translated([&] { exchange_on_gpu(messages); });
   return all_of(c10d::OpType::COALESCED, "coalesced", works, {}, {});
 }
 
@@ -332,14 +336,23 @@ c10::intrusive_ptr<c10d::Backend> TorchBackend::split(const StorePtr& store, con
                                                       const OptionsPtr& options) {
   const auto own = std::find(ranks.begin(), ranks.end(), rank_);
   if (own == ranks.end()) return nullptr;
-  return c10::make_intrusive<TorchBackend>(store, static_cast<int>(own - ranks.begin()),
-                                           static_cast<int>(ranks.size()), options ? options : options_,
-                                           configuration_);
+  return part(store, static_cast<int>(own - ranks.begin()), static_cast<int>(ranks.size()), options);
 }
 
 c10::intrusive_ptr<c10d::Backend> TorchBackend::merge(const StorePtr& store, const OptionsPtr& options,
                                                       const int& rank, const int& size) {
-  return c10::make_intrusive<TorchBackend>(store, rank, size, options ? options : options_, configuration_);
+  return part(store, rank, size, options);
+}
+
+c10::intrusive_ptr<c10d::Backend> TorchBackend::part(const StorePtr& store, int rank, int size,
+                                                     const OptionsPtr& options) {
+  if (store == last_store_)
+    if (auto known = last_part_.lock()) return known;
+  const c10::intrusive_ptr<Backend> made =
+      c10::make_intrusive<TorchBackend>(store, rank, size, options ? options : options_, configuration_);
+  last_store_ = store;
+  last_part_ = c10::weak_intrusive_ptr<Backend>(made);
+  return made;
 }
 
 /// In the old group's segment: the store may have ended with the rank that served it.

@@ -136,6 +136,14 @@ class TorchBackend final : public c10d::Backend {
     Staging staging{};
   };
 
+  /// A message on its way into the core, alone or with the others that are coalesced.
+  struct GpuMessage {
+    Letter letter;
+    at::Tensor tensor;
+    Staging staging;
+    c10::intrusive_ptr<StreamWork> work;
+  };
+
   Result start(Call call);
   Result start_on_gpu(const Call& call, c10::Device device);
   Result all_on_gpu(c10::Device device, c10d::OpType type, const char* name, const Tensors& inputs,
@@ -144,12 +152,16 @@ class TorchBackend final : public c10d::Backend {
                                              const Tensors& inputs, Tensors outputs);
   c10::Stream own_stream(c10::Device device);
   void throw_if_failed();
+  void synchronize_gpu();
+  c10::intrusive_ptr<Backend> part(const StorePtr& store, int rank, int size, const OptionsPtr& options);
   Result start_together(c10d::OpType type, const char* name, std::vector<Call> calls);
   Result all_of(c10d::OpType type, const char* name, const std::vector<Result>& works, const Tensors& inputs,
                 Tensors outputs);
   c10::intrusive_ptr<TorchWork> track(c10::intrusive_ptr<TorchWork> work);
   std::exception_ptr note(const std::exception_ptr& error);
   Result start_message(c10d::OpType type, Tensors& tensors, int peer, int tag);
+  Result start_message_on_gpu(c10d::OpType type, const at::Tensor& tensor, int peer);
+  void exchange_on_gpu(const std::vector<GpuMessage>& messages);
 
   Call all_reduce_call(const at::Tensor& tensor, const c10d::AllreduceOptions& options);
   Call all_gather_call(const at::Tensor& output, const at::Tensor& input,
@@ -173,12 +185,16 @@ class TorchBackend final : public c10d::Backend {
   std::atomic<c10d::ErrorType> error_{c10d::ErrorType::SUCCESS};
   std::uint64_t barriers_ = 0;  ///< monitored ones
   int shrunk_ = 0;              ///< how often
+  /// c10d asks for a part of the group once for each type of device, with one store; all get the same one.
+  StorePtr last_store_;
+  c10::weak_intrusive_ptr<c10d::Backend> last_part_;
 
   std::mutex mutex_;  ///< guards what follows
   std::condition_variable idle_;
   int pending_ = 0;
   bool coalesces_ = false;
   std::vector<Result> coalesced_;
+  std::vector<GpuMessage> coalesced_messages_;
   std::optional<c10::Stream> stream_;  ///< for calls on the group's GPU that do not block
   std::set<std::string> titles_;
 };

@@ -52,6 +52,60 @@ TorchBackend::Result TorchBackend::start_on_gpu(const Call& call, c10::Device de
   return work;
 }
 
+/// Always on the group's stream. There are no tags: letters of one direction between two ranks arrive in the
+/// order in which they are sent, as with NCCL.
+TorchBackend::Result TorchBackend::start_message_on_gpu(c10d::OpType type, const at::Tensor& tensor,
+                                                        int peer) {
+  const bool outgoing = type == c10d::OpType::SEND;
+  if (peer < 0)
+    throw InvalidArgument(where("recv") + ": a tensor on a GPU is received from a rank that the call names");
+  GpuMessage message{};
+  message.tensor = tensor;
+  const at::Tensor flat = outgoing ? message.staging.input(tensor) : message.staging.output(tensor);
+  const Elements elements = moved(flat);
+  message.letter = {outgoing, peer, static_cast<std::byte*>(flat.data_ptr()), elements.of(flat),
+                    elements.dtype};
+  message.work = stream_work(tensor.device(), type, outgoing ? "send" : "recv", {tensor}, {tensor});
+  const Result work = message.work;
+  {
+    const std::lock_guard lock(mutex_);
+    if (coalesces_) {
+      coalesced_.push_back(work);
+      coalesced_messages_.push_back(std::move(message));
+      return work;
+    }
+  }
+  exchange_on_gpu({std::move(message)});
+  return work;
+}
+
+/// Side by side, whatever their order.
+void TorchBackend::exchange_on_gpu(const std::vector<GpuMessage>& messages) {
+  if (messages.empty()) return;
+  const c10::Device device = messages.front().tensor.device();
+  const c10::Stream stream = own_stream(device);
+  c10::Event ready(device.type());
+  ready.record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  ready.block(stream);
+  std::vector<Letter> letters;
+  for (const GpuMessage& message : messages) letters.push_back(message.letter);
+  try {
+    communicator_->exchange_on_gpu(letters,
+                                   {device.index(), reinterpret_cast<GpuStream>(stream.native_handle())});
+  } catch (...) {
+    std::rethrow_exception(note(std::current_exception()));
+  }
+  for (const GpuMessage& message : messages) {
+    {
+      const c10::StreamGuard here(stream);
+      message.staging.finish();
+    }
+    message.tensor.record_stream(stream);
+    message.staging.record_stream(stream);
+    message.work->enqueued(stream);
+  }
+}
+
 /// Several calls that have all been enqueued on the group's stream: over when the last one is.
 TorchBackend::Result TorchBackend::all_on_gpu(c10::Device device, c10d::OpType type, const char* name,
                                               const Tensors& inputs, Tensors outputs) {
@@ -73,6 +127,15 @@ c10::Stream TorchBackend::own_stream(c10::Device device) {
   const std::lock_guard lock(mutex_);
   if (!stream_) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, true);
   return *stream_;
+}
+
+/// Until all calls are over.
+void TorchBackend::synchronize_gpu() {
+  try {
+    communicator_->synchronize();
+  } catch (...) {
+    std::rethrow_exception(note(std::current_exception()));
+  }
 }
 
 /// For those who wait: on a GPU a call that goes wrong has nobody to tell.

@@ -431,12 +431,17 @@ TorchBackend::Result TorchBackend::alltoall(Tensors& outputs, Tensors& inputs,
 
 TorchBackend::Result TorchBackend::barrier(const c10d::BarrierOptions& options) {
   return translated([&] {
-    return start({c10d::OpType::BARRIER,
-                  "barrier",
-                  request_of(Collective::barrier, {DType::uint8, 1}, options),
-                  options.asyncOp,
-                  {},
-                  {}});
+    const Call call{
+        c10d::OpType::BARRIER, "barrier", request_of(Collective::barrier, {DType::uint8, 1}, options),
+        options.asyncOp,       {},        {}};
+    // c10d does not say for which device. A program on GPUs means what its stream holds, too, and whether
+    // this group has used them all ranks know.
+    const int gpu = communicator_->gpu_device();
+    if (gpu < 0) return start(call);
+    check_open("barrier");
+    const Result work = start_on_gpu(call, {c10::kCUDA, static_cast<c10::DeviceIndex>(gpu)});
+    if (!call.async) synchronize_gpu();
+    return work;
   });
 }
 
@@ -446,12 +451,12 @@ TorchBackend::Result TorchBackend::start_message(c10d::OpType type, Tensors& ten
     const std::string here = where(outgoing ? "send" : "recv");
     const at::Tensor& tensor = the_only(tensors, here);
     check_tensors(tensors, here);
-    check_on_cpu(tensors, here);
     check_open(outgoing ? "send" : "recv");
     if (tag < 0) throw InvalidArgument(here + ": the tag must be 0 or more, not " + std::to_string(tag));
     if (type != c10d::OpType::RECVANYSOURCE && (peer < 0 || peer >= size_ || peer == rank_))
       throw InvalidArgument(here + ": the peer must be another rank of this group of " +
                             std::to_string(size_) + ", not " + std::to_string(peer));
+    if (tensor.is_cuda()) return start_message_on_gpu(type, tensor, peer);
     auto work = track(c10::make_intrusive<TorchWork>(rank_, type,
                                                      title(outgoing                     ? "send"
                                                            : type == c10d::OpType::RECV ? "recv"

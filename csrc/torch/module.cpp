@@ -24,6 +24,18 @@ using Preferred = std::vector<std::pair<std::string, std::vector<std::pair<std::
 using Forced = std::vector<std::pair<std::string, std::string>>;
 using Choose = std::function<std::tuple<Preferred, Preferred, Forced, std::string>(std::string, int)>;
 
+/// c10d's, and what dist.split_group wants of them beside: a copy.
+struct GroupOptions final : c10d::Backend::Options {
+  using Options::Options;
+
+  c10::intrusive_ptr<GroupOptions> copy() const {
+    auto made = c10::make_intrusive<GroupOptions>(backend, timeout);
+    made->group_name = group_name;
+    made->global_ranks_in_group = global_ranks_in_group;
+    return made;
+  }
+};
+
 c10::intrusive_ptr<TorchBackend> make(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size,
                                       std::chrono::milliseconds timeout, const std::string& settings,
                                       const Choose& choose, const std::string& name) {
@@ -33,7 +45,7 @@ c10::intrusive_ptr<TorchBackend> make(const c10::intrusive_ptr<c10d::Store>& sto
                                                   choose(shared, world);
                                               return TorchBackend::Choices{preferred, on_gpu, forced, faults};
                                             }};
-  auto options = c10::make_intrusive<c10d::Backend::Options>(name, timeout);
+  auto options = c10::make_intrusive<GroupOptions>(name, timeout);
   return c10::make_intrusive<TorchBackend>(store, rank, size, std::move(options), std::move(configuration));
 }
 
@@ -44,7 +56,12 @@ PYBIND11_MODULE(_torch, module) {
   module.attr("PYTORCH") = TORCH_VERSION;
   ringtree::answer_the_core();
   py::module_::import("torch.distributed");  // whose types the functions here take and return
+  using ringtree::GroupOptions;
   using ringtree::TorchBackend;
+  py::class_<GroupOptions, c10d::Backend::Options, c10::intrusive_ptr<GroupOptions>>(
+      module, "Options", "What a group was made with.")
+      .def("__copy__", &GroupOptions::copy)
+      .def("__deepcopy__", [](const GroupOptions& self, const py::dict& /*memo*/) { return self.copy(); });
   py::class_<TorchBackend, c10d::Backend, c10::intrusive_ptr<TorchBackend>>(
       module, "ProcessGroupRingtree", "ringtree as a backend of torch.distributed.")
       .def_property_readonly("options", &TorchBackend::getBackendOptions)

@@ -31,6 +31,7 @@ void StreamWork::enqueued(const c10::Stream& stream) {
 
 bool StreamWork::wait(std::chrono::milliseconds /*timeout*/) {
   synchronize();
+  if (retrieveOpType() == c10d::OpType::BARRIER) end_.synchronize();
   check_();
   return true;
 }

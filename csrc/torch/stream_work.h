@@ -25,7 +25,8 @@ class StreamWork final : public c10d::Work {
   /// callback finds its stream behind the call.
   void enqueued(const c10::Stream& stream);
 
-  /// Makes the current stream wait for the call; the host does not wait. Throws what has gone wrong so far.
+  /// Makes the current stream wait for the call; the host waits for a barrier alone. Throws what has gone
+  /// wrong so far.
   bool wait(std::chrono::milliseconds timeout = kNoTimeout) override;
   void synchronize() override;
   void abort() override {}

@@ -22,16 +22,19 @@ if(missing OR torch_version VERSION_LESS 2.11)
   endif()
 else()
   message(STATUS "ringtree: backend for torch.distributed, PyTorch ${torch_version} in ${torch_root}")
-  file(GLOB torch_sources CONFIGURE_DEPENDS torch/*.cpp python/*.cpp)
-  Python_add_library(_torch MODULE WITH_SOABI ${torch_sources})
   # PyTorch's own pybind11: the types of both modules are one.
-  target_include_directories(_torch SYSTEM PRIVATE
+  add_library(ringtree_pytorch INTERFACE)
+  target_include_directories(ringtree_pytorch SYSTEM INTERFACE
     ${torch_root}/include ${torch_root}/include/torch/csrc/api/include)
-  target_compile_definitions(_torch PRIVATE TORCH_API_INCLUDE_EXTENSION_H)
-  target_compile_options(_torch PRIVATE -g0)
-  target_link_libraries(_torch PRIVATE ringtree_core ringtree_warnings
+  target_compile_definitions(ringtree_pytorch INTERFACE TORCH_API_INCLUDE_EXTENSION_H)
+  target_compile_options(ringtree_pytorch INTERFACE -g0)
+  target_link_libraries(ringtree_pytorch INTERFACE
     ${torch_root}/lib/libc10.so ${torch_root}/lib/libtorch.so ${torch_root}/lib/libtorch_cpu.so
     ${torch_root}/lib/libtorch_python.so)
+
+  file(GLOB torch_sources CONFIGURE_DEPENDS torch/*.cpp python/*.cpp)
+  Python_add_library(_torch MODULE WITH_SOABI ${torch_sources})
+  target_link_libraries(_torch PRIVATE ringtree_core ringtree_warnings ringtree_pytorch)
   # They are loaded already when this module is: PyTorch is imported first.
   set_target_properties(_torch PROPERTIES SKIP_BUILD_RPATH ON)
   install(TARGETS _torch DESTINATION ringtree COMPONENT module)

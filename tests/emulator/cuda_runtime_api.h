@@ -6,6 +6,8 @@
 #include "device_code.h"
 #include "runtime_types.h"
 
+// Tests that load the library which tests/cpp makes of it call them, too.
+#pragma GCC visibility push(default)
 extern "C" {
 
 cudaError_t cudaGetLastError();
@@ -85,3 +87,4 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
                                              unsigned long long flags,
                                              cudaDriverEntryPointQueryResult* result = nullptr);
 }
+#pragma GCC visibility pop

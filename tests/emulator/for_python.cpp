@@ -1,4 +1,4 @@
-// What tests in Python see of the emulated devices: they have no CUDA of their own to call.
+// What tests in Python see of the emulated devices beside CUDA's functions.
 #include <cstdint>
 
 #include "cuda_runtime_api.h"

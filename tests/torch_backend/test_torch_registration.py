@@ -51,8 +51,8 @@ def test_a_program_that_does_not_import_ringtree_may_name_it() -> None:
     assert done.stdout == "done\n", done.stderr
 
 
-def test_it_is_registered_for_tensors_on_the_cpu() -> None:
-    assert dist.Backend.backend_capability["ringtree"] == list(DEVICES) == ["cpu"]
+def test_it_is_registered_for_tensors_on_cpus_and_gpus() -> None:
+    assert dist.Backend.backend_capability["ringtree"] == list(DEVICES) == ["cpu", "cuda"]
 
 
 def test_a_module_that_does_not_fit_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from ringtree._core import observe
 from torch._C._distributed_c10d import ErrorType
 from torch_backend.ranks import TorchRanks, run_ranks
 
+FROM_CPP = Path(__file__).parents[2] / "build/release/tests/cpp/libringtree_torch_from_cpp.so"
+
 
 def asynchronous() -> None:
     n, rank = dist.get_world_size(), dist.get_rank()
@@ -212,6 +214,25 @@ def test_tensors_of_the_group_are_reduced_where_they_lie() -> None:
     for algorithm, blocks in run_ranks(2, in_blocks):
         assert algorithm == "zero_copy"
         assert blocks >= 2
+
+
+def in_memory_from_cpp() -> tuple[str, bool]:
+    """As the above, of Backend::getMemAllocator, which has no name in Python."""
+    torch.ops.load_library(str(FROM_CPP))
+    group = dist.distributed_c10d._get_default_group().boxed()
+    x = torch.ops.ringtree_test.allocate(group, 4 << 20).view(torch.float32)
+    for _ in range(20):
+        x.fill_(dist.get_rank() + 1)
+        dist.all_reduce(x)
+    assert (x == 3).all()
+    board = json.loads(observe(os.getpid())[0])["ranks"][dist.get_rank()]
+    copies = torch.ops.ringtree_test.copies(group, x, torch.arange(float(x.numel())))
+    return board["calls"][-1]["algorithm"], copies
+
+
+def test_memory_of_the_allocator_for_cpp_is_reduced_where_it_lies() -> None:
+    assert FROM_CPP.exists(), f"{FROM_CPP} is not built: make test-gpu does that"
+    assert run_ranks(2, in_memory_from_cpp) == [("zero_copy", True)] * 2
 
 
 def blocks_of_tensors() -> list[bool]:

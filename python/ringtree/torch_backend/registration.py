@@ -9,7 +9,7 @@ from ringtree.errors import InvalidArgument, TransportError
 from ringtree.tuning import ON_GPU, Rules, Settings, read_settings
 
 NAME = "ringtree"
-DEVICES = ("cpu",)  # whose tensors it moves; those on GPUs once that has been run on one (docs/gpu.md)
+DEVICES = ("cpu", "cuda")  # whose tensors it moves
 
 
 def register() -> None:
