@@ -28,7 +28,8 @@ struct Devices {
     read_variable("RINGTREE_EMULATED_OCCUPANCY", hardware.blocks_per_multiprocessor);
     read_variable("RINGTREE_EMULATED_LANES", hardware.lanes_per_block);
     read_variable("RINGTREE_EMULATED_MEMORY", hardware.memory_bytes);
-    read_variable("RINGTREE_EMULATED_PEERS", hardware.peers);
+    read_variable("RINGTREE_EMULATED_HIDDEN", hardware.hidden);
+    read_variable("RINGTREE_EMULATED_ISLAND", hardware.island);
   }
 
   std::mutex mutex;
@@ -52,6 +53,12 @@ void set_hardware(const Hardware& hardware) {
 
 int current_device() { return chosen_device; }
 bool is_device(int device) { return device >= 0 && device < hardware().devices; }
+int slot_of(int device) { return hardware().hidden + device; }
+
+bool reaches(int device, int slot) {
+  const int island = hardware().island;
+  return island == 0 || slot_of(device) / island == slot / island;
+}
 
 }  // namespace ringtree_emulator
 
@@ -97,7 +104,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       case cudaDevAttrMaxThreadsPerMultiProcessor:
         *value = all.lanes_per_block * all.blocks_per_multiprocessor;
         break;
-      case cudaDevAttrPciBusId: *value = device + 1; break;
+      case cudaDevAttrPciBusId: *value = slot_of(device) + 1; break;
       case cudaDevAttrComputeCapabilityMajor: *value = all.major; break;
       case cudaDevAttrComputeCapabilityMinor: *value = all.minor; break;
       case cudaDevAttrIntegrated:
@@ -126,7 +133,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     const Hardware all = hardware();
     *properties = {};
     std::strcpy(properties->name, "ringtree emulated device");
-    properties->uuid.bytes[0] = static_cast<char>(device + 1);
+    properties->uuid.bytes[0] = static_cast<char>(slot_of(device) + 1);
     properties->totalGlobalMem = all.memory_bytes;
     properties->sharedMemPerBlock = kSharedBytes;
     properties->sharedMemPerBlockOptin = properties->sharedMemPerMultiprocessor = kSharedBytesOptin;
@@ -143,7 +150,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     properties->canMapHostMemory = properties->concurrentKernels = 1;
     properties->unifiedAddressing = properties->cooperativeLaunch = 1;
     properties->memoryPoolsSupported = 1;
-    properties->pciBusID = device + 1;
+    properties->pciBusID = slot_of(device) + 1;
     return cudaSuccess;
   });
 }
@@ -151,8 +158,20 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
   return api(__func__, [&] {
     if (!is_device(device)) return cudaErrorInvalidDevice;
-    const int needed = std::snprintf(id, static_cast<std::size_t>(length), "0000:%02X:00.0", device + 1);
+    const int needed =
+        std::snprintf(id, static_cast<std::size_t>(length), "0000:%02X:00.0", slot_of(device) + 1);
     return needed < length ? cudaSuccess : cudaErrorInvalidValue;
+  });
+}
+
+cudaError_t cudaDeviceGetByPCIBusId(int* device, const char* id) {
+  return api(__func__, [&] {
+    unsigned number = 0;
+    if (device == nullptr || std::sscanf(id, "0000:%02X:00.0", &number) != 1) return cudaErrorInvalidValue;
+    const int found = static_cast<int>(number) - 1 - hardware().hidden;
+    if (!is_device(found)) return cudaErrorInvalidDevice;
+    *device = found;
+    return cudaSuccess;
   });
 }
 
@@ -167,7 +186,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
   return api(__func__, [&] {
     if (!is_device(device) || !is_device(peer)) return cudaErrorInvalidDevice;
-    *can = device != peer && hardware().peers ? 1 : 0;
+    *can = device != peer && reaches(device, slot_of(peer)) ? 1 : 0;
     return cudaSuccess;
   });
 }
@@ -177,9 +196,9 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags) {
   return api(__func__, [&] {
     if (flags != 0) return cudaErrorInvalidValue;
     if (!is_device(peer) || peer == chosen_device) return cudaErrorInvalidDevice;
+    if (!reaches(chosen_device, slot_of(peer))) return cudaErrorPeerAccessUnsupported;
     auto& devices = immortal<Devices>();
     const std::lock_guard lock(devices.mutex);
-    if (!devices.hardware.peers) return cudaErrorPeerAccessUnsupported;
     const bool is_new = devices.enabled_peers.emplace(chosen_device, peer).second;
     return is_new ? cudaSuccess : cudaErrorPeerAccessAlreadyEnabled;
   });

@@ -21,7 +21,7 @@ namespace {
 struct Handle {
   std::uint64_t magic;
   pid_t process;
-  int file;
+  int file, slot;
   std::uint64_t bytes, filesystem, inode;  ///< the latter two, because descriptors are given to other files
 };
 constexpr std::uint64_t kMagic = 0x72696e6774726565;
@@ -111,7 +111,8 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
   return api(__func__, [&] {
     const auto known = find_allocation(memory);  // that of pools has no such handles
     if (handle == nullptr || !known || known->kind != Allocation::device) return cudaErrorInvalidValue;
-    const Handle made{kMagic, getpid(), known->file, known->bytes, known->filesystem, known->inode};
+    const Handle made{kMagic,       getpid(),          known->file, slot_of(known->owner),
+                      known->bytes, known->filesystem, known->inode};
     *handle = {};
     std::memcpy(handle->reserved, &made, sizeof made);
     return cudaSuccess;
@@ -125,6 +126,7 @@ cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsig
     if (memory == nullptr || flags != cudaIpcMemLazyEnablePeerAccess || wanted.magic != kMagic)
       return cudaErrorInvalidValue;
     if (wanted.process == getpid()) return cudaErrorDeviceUninitialized;
+    if (!reaches(current_device(), wanted.slot)) return cudaErrorPeerAccessUnsupported;
     const auto lock = lock_allocations();
     if (Allocation* const known = allocation_of_file(wanted.filesystem, wanted.inode); known != nullptr) {
       ++known->opened;

@@ -11,12 +11,13 @@ namespace ringtree_emulator {
 
 /// Small, because every lane is a thread. All devices are alike.
 struct Hardware {
-  int devices = 1;                    ///< RINGTREE_EMULATED_DEVICES
-  int multiprocessors = 64;           ///< RINGTREE_EMULATED_MULTIPROCESSORS
+  int devices = 1;           ///< RINGTREE_EMULATED_DEVICES
+  int hidden = 0;            ///< RINGTREE_EMULATED_HIDDEN: how many before them the process does not see
+  int multiprocessors = 64;  ///< RINGTREE_EMULATED_MULTIPROCESSORS
   int blocks_per_multiprocessor = 1;  ///< RINGTREE_EMULATED_OCCUPANCY
   int lanes_per_block = 8;            ///< RINGTREE_EMULATED_LANES: cudaDevAttrMaxThreadsPerBlock
   std::size_t memory_bytes = std::size_t{4} << 30U;  ///< RINGTREE_EMULATED_MEMORY, of each device
-  bool peers = true;         ///< RINGTREE_EMULATED_PEERS: devices reach each other's memory
+  int island = 0;  ///< RINGTREE_EMULATED_ISLAND: so many in a row reach each other's memory; 0: all do
   int major = 9, minor = 0;  ///< compute capability
 
   int resident_blocks() const { return multiprocessors * blocks_per_multiprocessor; }

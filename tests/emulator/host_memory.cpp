@@ -49,7 +49,7 @@ cudaError_t cudaFreeHost(void* memory) {
     if (memory == nullptr) return cudaSuccess;
     const auto known = find_allocation(memory, 0);
     if (!known || known->kind != Allocation::host || known->base != memory) return cudaErrorInvalidValue;
-    wait_for_device(known->owner);
+    for (int device = 0; device < hardware().devices; ++device) wait_for_device(device);
     const auto lock = lock_allocations();
     if (allocation_at(memory, Allocation::host) == nullptr) return cudaErrorInvalidValue;
     remove_allocation(memory);

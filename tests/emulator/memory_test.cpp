@@ -146,6 +146,40 @@ TEST_F(MemoryTest, PeerAccessIsEnabledOnce) {
   cudaGetLastError();
 }
 
+TEST_F(MemoryTest, DevicesReachThoseOfTheirIsland) {
+  Hardware three = hardware();
+  three.devices = 3;
+  three.island = 2;
+  set_hardware(three);
+  int can = 0;
+  EXPECT_CUDA(cudaDeviceCanAccessPeer(&can, 0, 1));
+  EXPECT_EQ(can, 1);
+  EXPECT_CUDA(cudaDeviceCanAccessPeer(&can, 1, 2));
+  EXPECT_EQ(can, 0);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(2, 0), cudaErrorPeerAccessUnsupported);
+  cudaGetLastError();
+}
+
+TEST_F(MemoryTest, ABusIdNamesADeviceThatTheProcessSees) {
+  Hardware two = hardware();
+  two.devices = 2;
+  set_hardware(two);
+  char id[32];
+  int device = -1;
+  ASSERT_CUDA(cudaDeviceGetPCIBusId(id, sizeof id, 1));
+  EXPECT_CUDA(cudaDeviceGetByPCIBusId(&device, id));
+  EXPECT_EQ(device, 1);
+  two.hidden = 1;  // the same machine, seen from its second device on
+  set_hardware(two);
+  EXPECT_CUDA(cudaDeviceGetByPCIBusId(&device, id));
+  EXPECT_EQ(device, 0);
+  two.hidden = 2;
+  set_hardware(two);
+  EXPECT_EQ(cudaDeviceGetByPCIBusId(&device, id), cudaErrorInvalidDevice);
+  EXPECT_EQ(cudaDeviceGetByPCIBusId(&device, "1"), cudaErrorInvalidValue);
+  cudaGetLastError();
+}
+
 TEST_F(MemoryTest, CallsFailAsOftenAsTestsWant) {
   fail_call("cudaMalloc", cudaErrorMemoryAllocation, 1);
   void* memory = nullptr;

@@ -43,6 +43,10 @@ class CallsForbidden {
 
 int current_device();
 bool is_device(int device);
+/// Which of the machine's devices that is: the same in all processes.
+int slot_of(int device);
+/// Whether kernels of `device` may use memory of the one in `slot`.
+bool reaches(int device, int slot);
 
 /// The handles of one kind that live.
 template <class T>
