@@ -25,7 +25,7 @@ MAY_INCLUDE: Mapping[str, set[str]] = {
     "python": _UP_TO_COMMUNICATOR,
     "bindings": _UP_TO_COMMUNICATOR | {"python"},
     "torch": _UP_TO_COMMUNICATOR | {"python"},
-    "cuda": _UP_TO_WIRE | {"algorithms"},
+    "cuda": _UP_TO_WIRE | {"algorithms", "transports"},
 }
 # Folders whose files know nothing of one another, and the headers that they share all the same.
 STRANGERS: Mapping[str, set[str]] = {"algorithms": set(), "transports": {"transports/transport.h"}}

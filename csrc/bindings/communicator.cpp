@@ -280,6 +280,7 @@ void define_communicator(py::module_& module) {
            arg("source"), arg("dtype"), arg("async_op"), arg("keep"), arg("place") = std::nullopt)
       .def("chosen", &Communicator::chosen, arg("collective"), arg("nbytes"))
       .def("chosen_on_gpu", &Communicator::chosen_on_gpu, arg("collective"), arg("nbytes"))
+      .def("staged", &Communicator::staged)
       .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))
       .def("prefer_on_gpu", &Communicator::prefer_on_gpu, arg("collective"), arg("rules"))
       .def("force", &Communicator::force, arg("collective"), arg("algorithm"))

@@ -81,6 +81,9 @@ class Communicator {
   std::string chosen(const std::string& collective, std::size_t bytes) const;
   /// Likewise of arrays on a GPU. Throws InvalidArgument before the first call on one.
   std::string chosen_on_gpu(const std::string& collective, std::size_t bytes);
+
+  /// Whether messages between GPUs go through memory of the host. Throws as chosen_on_gpu().
+  bool staged();
   using NamedRules = std::vector<std::pair<std::size_t, std::string>>;
   void prefer(const std::string& collective, const NamedRules& rules);
   void prefer_on_gpu(const std::string& collective, const NamedRules& rules);

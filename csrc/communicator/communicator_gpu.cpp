@@ -189,6 +189,12 @@ std::string Communicator::chosen_on_gpu(const std::string& collective, std::size
   return catalogue()[gpu_->choose(which, "auto", bytes, true).first].name;
 }
 
+bool Communicator::staged() {
+  const std::lock_guard order(order_);
+  if (!gpu_) throw InvalidArgument(refusal(rank_, "staged", "no call has been made on a GPU yet"));
+  return gpu_->is_staged();
+}
+
 /// From the next call on that opens the GPU, or, if one has, from now on.
 void Communicator::prefer_on_gpu(const std::string& collective, const NamedRules& rules) {
   const Collective which = find_collective(collective);

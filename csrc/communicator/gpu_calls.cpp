@@ -51,8 +51,8 @@ GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, const std::string
       liveness_(&liveness),
       rank_(rank),
       timeout_seconds_(&timeout_seconds),
-      gpu_(gpu_library().open(device, rank, segment.world(), exchange)),
-      reaching_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), true)),
+      gpu_(gpu_library().open(device, rank, segment.world(), exchange, *make_transport(transport))),
+      reaching_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), !gpu_->is_staged())),
       staged_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), false)),
       messages_(segment, rank) {
   if (transport != "threads" && segment.world() > 1) share_tables(transport, exchange);

@@ -39,6 +39,7 @@ class GpuCalls {
   void prefer(Collective collective, std::vector<Rule> rules);
   void force(Collective collective, std::uint8_t algorithm);
   int device() const { return gpu_->device(); }
+  bool is_staged() const { return gpu_->is_staged(); }
 
   /// Enqueues a call that has been entered on the board.
   void launch(const CallHeader& call, const Task& task, GpuTask on_gpu, std::size_t unit, GpuStream stream);

@@ -14,6 +14,8 @@
 
 namespace ringtree {
 
+class Transport;
+
 /// One collective in the words of all its ranks. Sizes are in bytes.
 struct GpuTask {
   std::uint8_t algorithm = 0;  ///< index in the catalogue
@@ -104,6 +106,9 @@ class Gpu {
   virtual std::size_t piece_bytes() const = 0;
   /// Bytes of the GPU's memory that it keeps.
   virtual std::size_t bytes() const = 0;
+  /// Whether messages go through memory of the host, because some GPU cannot reach that of another. Then no
+  /// call uses its peers' arrays.
+  virtual bool is_staged() const = 0;
 
   /// From now on ranks of other processes use each other's arrays themselves, where an algorithm does that:
   /// `tables` has one entry a rank, and outlives this.
@@ -151,8 +156,10 @@ class GpuLibrary {
   /// Whose memory this is; -1: of none. Of a null pointer, the calling thread's.
   virtual int device_of(const void* memory) const = 0;
 
-  /// Collective: exchanges three times, and fails on all ranks if it fails on one.
-  virtual std::unique_ptr<Gpu> open(int device, int rank, int world, const Exchange& exchange) = 0;
+  /// Collective: exchanges three times, or up to three times more to stage, and fails on all ranks if it
+  /// fails on one. `transport` has the memory of the host that ranks of several processes need for that.
+  virtual std::unique_ptr<Gpu> open(int device, int rank, int world, const Exchange& exchange,
+                                    Transport& transport) = 0;
   virtual std::unique_ptr<VirtualRanks> open_virtual(int world) = 0;
 
   /// Memory of the calling thread's device that peers can map.

@@ -8,6 +8,7 @@
 #include "cuda/introduction.h"
 #include "cuda/kept.h"
 #include "cuda/messages.h"
+#include "cuda/staging.h"
 
 namespace ringtree {
 namespace {
@@ -15,33 +16,39 @@ namespace {
 /// A block is worth its part in starting and ending a call from so many bytes on. Not measured yet.
 constexpr std::size_t kBytesPerChannel = std::size_t{32} << 10U;
 
-/// Lets kernels of this device use memory of another one that the same process drives.
-void enable_peer(int device, int peer) {
-  if (device == peer) return;
+/// Lets kernels of this device use memory of another one that the same process drives. Whether they can.
+bool enable_peer(int device, int peer) {
+  if (device == peer) return true;
   const cudaError_t result = cudaDeviceEnablePeerAccess(peer, 0);
-  if (result == cudaErrorPeerAccessAlreadyEnabled) {
-    cudaGetLastError();
-    return;
-  }
-  check_cuda(result,
-             "GPU " + std::to_string(device) + " cannot reach the memory of GPU " + std::to_string(peer));
+  if (result != cudaSuccess) cudaGetLastError();
+  return result == cudaSuccess || result == cudaErrorPeerAccessAlreadyEnabled;
+}
+
+template <class Word>
+bool all_reach_all(const std::vector<Word>& all) {
+  return std::all_of(all.begin(), all.end(), [](const Word& one) { return one.reaches_all; });
+}
+
+DeviceMemory<std::byte> allocate_links(const DeviceLayout& layout) {
+  return allocate_on_device(layout.bytes(), "the links of a communicator");
 }
 
 }  // namespace
 
 /// What one rank has here.
 struct Fabric::Rank {
-  DeviceMemory<std::byte> links, state;
+  DeviceMemory<std::byte> links;  ///< null: they are staged
+  DeviceMemory<std::byte> state;
   HostMemory<std::byte> host;
 
-  explicit Rank(const DeviceLayout& layout)
-      : links(allocate_on_device(layout.bytes(), "the links of a communicator")),
+  explicit Rank(DeviceMemory<std::byte> links_)
+      : links(std::move(links_)),
         state(allocate_on_device(sizeof(DeviceRank), "the links of a communicator")),
         host(allocate_on_host(sizeof(HostShare), "the links of a communicator")) {}
 
   /// Nobody uses it any more.
   void keep_memory(int device, const DeviceLayout& layout) {
-    keep(std::move(links), device, layout.bytes());
+    if (links) keep(std::move(links), device, layout.bytes());
     keep(std::move(state), device, sizeof(DeviceRank));
     keep(std::move(host), sizeof(HostShare));
   }
@@ -74,6 +81,8 @@ Fabric::~Fabric() {
   for (const auto& rank : ranks_)
     if (has_ended_) rank->keep_memory(device_, shape_.layout);
   ranks_.clear();
+  if (staged_ && has_ended_) staged_->keep_memory();
+  staged_.reset();
   cudaSetDevice(before);
 }
 
@@ -88,58 +97,82 @@ std::unique_ptr<Fabric> Fabric::of_virtual_ranks(const FabricShape& shape) {
   std::unique_ptr<Fabric> fabric(new Fabric(current_device(), 0, shape));
   std::vector<std::byte*> memories;
   for (int rank = 0; rank < shape.layout.world; ++rank) {
-    fabric->ranks_.push_back(std::make_unique<Rank>(shape.layout));
+    fabric->ranks_.push_back(std::make_unique<Rank>(allocate_links(shape.layout)));
     memories.push_back(fabric->ranks_.back()->links.get());
   }
   for (const auto& rank : fabric->ranks_) rank->connect(memories);
   return fabric;
 }
 
-std::unique_ptr<Fabric> Fabric::of_rank(int rank, int world, const GpuLibrary::Exchange& exchange) {
+std::unique_ptr<Fabric> Fabric::of_rank(int rank, int world, const GpuLibrary::Exchange& exchange,
+                                        Transport& transport) {
   const std::vector<Introduction> all = exchange_words(exchange, rank, &introduce);
   if (static_cast<int>(all.size()) != world) throw TransportError("some ranks gave no introduction");
   std::unique_ptr<Fabric> fabric(new Fabric(current_device(), rank, shape_for(all)));
-  fabric->connect(exchange);
+  if (fabric->connect(all, exchange)) return fabric;
+  fabric->have_ended();  // before a kernel began
+  fabric.reset(new Fabric(current_device(), rank, staged_shape_for(all)));
+  fabric->connect_staged(all, exchange, transport);
   return fabric;
 }
 
-void Fabric::connect(const GpuLibrary::Exchange& exchange) {
-  const auto invite = [this] {
-    ranks_.push_back(std::make_unique<Rank>(shape_.layout));
-    Invitation own{this_process(), ranks_[0]->links.get(), device_, {}};
+/// By memory of the GPUs. False, on all ranks: one of them cannot reach that of another.
+bool Fabric::connect(const std::vector<Introduction>& ranks, const GpuLibrary::Exchange& exchange) {
+  const auto invite = [&] {
+    Invitation own{};
+    own.reaches_all = std::all_of(ranks.begin(), ranks.end(),
+                                  [this](const Introduction& theirs) { return may_reach(device_, theirs); });
+    if (!own.reaches_all) return own;
+    ranks_.push_back(std::make_unique<Rank>(allocate_links(shape_.layout)));
+    own.memory = ranks_[0]->links.get();
     check_cuda(cudaIpcGetMemHandle(&own.handle, own.memory), "cudaIpcGetMemHandle");
     return own;
   };
   const std::vector<Invitation> all = exchange_words(exchange, first_rank_, invite);
+  if (!all_reach_all(all)) return false;
   const auto accept = [&] {
     std::vector<std::byte*> memories;
-    memories.reserve(all.size());
-    for (const Invitation& theirs : all) memories.push_back(reach(theirs, static_cast<int>(memories.size())));
+    for (std::size_t peer = 0; peer < all.size(); ++peer) {
+      is_near_.push_back(is_near(ranks[peer]));
+      memories.push_back(reach(ranks[peer], all[peer]));
+      if (memories.back() == nullptr) return Acceptance{false};
+    }
     ranks_[0]->connect(memories);
-    return Acceptance{};
+    return Acceptance{true};
   };
-  exchange_words(exchange, first_rank_, accept);
+  return all_reach_all(exchange_words(exchange, first_rank_, accept));
 }
 
-/// The memory that `peer` offers.
-std::byte* Fabric::reach(const Invitation& theirs, int peer) {
-  is_near_.push_back(theirs.process == this_process());
-  if (is_near_.back()) {
-    enable_peer(device_, theirs.device);
-    return theirs.memory;
-  }
+void Fabric::connect_staged(const std::vector<Introduction>& ranks, const GpuLibrary::Exchange& exchange,
+                            Transport& transport) {
+  staged_ = std::make_unique<StagedLinks>(ranks, first_rank_, shape_.layout.bytes(), exchange, transport);
+  exchange_words(exchange, first_rank_, [&] {
+    ranks_.push_back(std::make_unique<Rank>(nullptr));
+    ranks_[0]->connect(staged_->memories());
+    return Acceptance{true};
+  });
+}
+
+/// The memory that a peer offers; null: this GPU cannot reach it.
+std::byte* Fabric::reach(const Introduction& theirs, const Invitation& offer) {
+  if (is_near(theirs)) return enable_peer(device_, theirs.device) ? offer.memory : nullptr;
   void* mapped = nullptr;
-  check_cuda(cudaIpcOpenMemHandle(&mapped, theirs.handle, cudaIpcMemLazyEnablePeerAccess),
-             "the memory of rank " + std::to_string(peer) + " cannot be mapped");
+  if (cudaIpcOpenMemHandle(&mapped, offer.handle, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess) {
+    cudaGetLastError();
+    return nullptr;
+  }
   peers_.emplace_back(static_cast<std::byte*>(mapped));
   return peers_.back().get();
 }
 
 void Fabric::share_blocks(GpuBlockTable* tables) {
+  if (is_staged()) return;  // nobody reaches them
   blocks_ = std::make_unique<SharedBlocks>(tables, first_rank_, is_near_, host_share(0));
 }
 
-std::size_t Fabric::bytes() const { return ranks_.size() * (shape_.layout.bytes() + sizeof(DeviceRank)); }
+std::size_t Fabric::bytes() const {
+  return ranks_.size() * ((is_staged() ? 0 : shape_.layout.bytes()) + sizeof(DeviceRank));
+}
 
 HostShare& Fabric::host_share(std::size_t local) const {
   return *reinterpret_cast<HostShare*>(ranks_[local]->host.get());
@@ -212,6 +245,8 @@ DeviceCall Fabric::call_of(const GpuTask& task, std::span<const GpuBuffers> buff
 void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cudaStream_t stream) {
   const OnDevice here(device_);
   DeviceCall call = call_of(task, buffers);
+  if (task.fallback >= 0 && is_staged())  // what all ranks know without a meeting
+    return launch_kernel(static_cast<std::size_t>(task.fallback), call, stream);
   if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0]);
   launch_kernel(task.algorithm, call, stream);
   if (task.fallback < 0) return;

@@ -26,12 +26,15 @@ struct FabricShape {
   std::size_t packet_bytes;  ///< calls of up to so many bytes go over packets, where their algorithm can
 };
 
+struct Introduction;
 struct Invitation;
+class StagedLinks;
 
 class Fabric {
  public:
-  /// One rank of `world`, on the calling thread's device. Collective: exchanges three times.
-  static std::unique_ptr<Fabric> of_rank(int rank, int world, const GpuLibrary::Exchange& exchange);
+  /// One rank of `world`, on the calling thread's device. Collective: see GpuLibrary::open().
+  static std::unique_ptr<Fabric> of_rank(int rank, int world, const GpuLibrary::Exchange& exchange,
+                                         Transport& transport);
   /// All ranks of a world, on the calling thread's device.
   static std::unique_ptr<Fabric> of_virtual_ranks(int world);
   static std::unique_ptr<Fabric> of_virtual_ranks(const FabricShape& shape);
@@ -45,6 +48,8 @@ class Fabric {
   const FabricShape& shape() const { return shape_; }
   /// Of GPU memory that this end owns.
   std::size_t bytes() const;
+  /// Whether the links are in memory of the host.
+  bool is_staged() const { return staged_ != nullptr; }
 
   /// For an end of one rank: see Gpu.
   void share_blocks(GpuBlockTable* tables);
@@ -68,8 +73,10 @@ class Fabric {
   struct Rank;
 
   Fabric(int device, int first_rank, const FabricShape& shape);
-  void connect(const GpuLibrary::Exchange& exchange);
-  std::byte* reach(const Invitation& theirs, int peer);
+  bool connect(const std::vector<Introduction>& ranks, const GpuLibrary::Exchange& exchange);
+  void connect_staged(const std::vector<Introduction>& ranks, const GpuLibrary::Exchange& exchange,
+                      Transport& transport);
+  std::byte* reach(const Introduction& theirs, const Invitation& offer);
   HostShare& host_share(std::size_t local) const;
   DeviceCall call_of(const GpuTask& task, std::span<const GpuBuffers> buffers) const;
   void launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t stream) const;
@@ -78,6 +85,7 @@ class Fabric {
   int first_rank_;
   FabricShape shape_;
   std::vector<std::unique_ptr<Rank>> ranks_;
+  std::unique_ptr<StagedLinks> staged_;
   std::vector<PeerMemory> peers_;
   std::vector<bool> is_near_;  ///< by rank: whether it is of this process
   std::unique_ptr<SharedBlocks> blocks_;

@@ -20,6 +20,10 @@ constexpr int kChannelsAlone = 24;
 /// measured.
 constexpr std::size_t kPacketBytes = std::size_t{64} << 10U;
 
+/// Blocks that one call takes where all goes over PCIe: few of them fill it, and each of them takes memory of
+/// the host. Not measured.
+constexpr int kStagedChannels = 8;
+
 /// CUDA loads a kernel when it is first used, and may wait for the device for that: for kernels of other
 /// ranks, which wait for this one.
 void load_kernels() {
@@ -44,6 +48,20 @@ std::uint64_t this_process() {
   return number ^ static_cast<std::uint64_t>(getpid());
 }
 
+bool is_near(const Introduction& theirs) { return theirs.process == this_process(); }
+
+bool may_reach(int device, const Introduction& theirs) {
+  int peer = theirs.device;
+  if (!is_near(theirs) && cudaDeviceGetByPCIBusId(&peer, theirs.bus.data()) != cudaSuccess) {
+    cudaGetLastError();  // launchers show a process its own GPU alone, and CUDA IPC reaches the others
+    return true;
+  }
+  if (peer == device) return true;
+  int can = 0;
+  check_cuda(cudaDeviceCanAccessPeer(&can, device, peer), "cudaDeviceCanAccessPeer");
+  return can != 0;
+}
+
 Introduction introduce() {
   const int device = current_device();
   if (attribute_of(device, cudaDevAttrCooperativeLaunch) == 0)
@@ -52,6 +70,8 @@ Introduction introduce() {
   Introduction own{};
   const std::string bus = bus_of(device);
   std::copy_n(bus.begin(), std::min(bus.size(), own.bus.size() - 1), own.bus.begin());
+  own.process = this_process();
+  own.device = device;
   own.multiprocessors = attribute_of(device, cudaDevAttrMultiProcessorCount);
   load_kernels();
   own.lanes = std::min(kLanes, attribute_of(device, cudaDevAttrMaxThreadsPerBlock));
@@ -73,6 +93,15 @@ FabricShape shape_for(const std::vector<Introduction>& all) {
     lanes = std::min(lanes, one.lanes);
   }
   return {DeviceLayout::of(world, channels), lanes, kPacketBytes};
+}
+
+/// Without packets, of which every lane would poll its own over PCIe: not tried yet.
+FabricShape staged_shape_for(const std::vector<Introduction>& all) {
+  FabricShape shape = shape_for(all);
+  shape.layout.channels = std::min(shape.layout.channels, kStagedChannels);
+  shape.layout.packets = {};
+  shape.packet_bytes = 0;
+  return shape;
 }
 
 }  // namespace ringtree

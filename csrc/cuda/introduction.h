@@ -20,29 +20,40 @@ namespace ringtree {
 /// Before they decide on a shape.
 struct Introduction {
   std::array<char, 32> bus;  ///< of the GPU: the same for two processes that number it differently
+  std::uint64_t process;
+  int device;  ///< the GPU's number there
   int multiprocessors;
   int lanes;
 };
 
-/// Once they have memory.
+/// Once they have memory on their GPUs.
 struct Invitation {
-  std::uint64_t process;
+  bool reaches_all;  ///< so far as CUDA tells; if not, there is no memory
   std::byte* memory;
-  int device;
   cudaIpcMemHandle_t handle;
 };
 
-/// Once they reach the memory of all.
-struct Acceptance {};
+/// Once they have mapped the memory of all.
+struct Acceptance {
+  bool reaches_all;
+};
 
 /// Tells ranks of one process from those of others, also where containers give out the same process number.
 std::uint64_t this_process();
+
+/// Whether the rank is one of this process.
+bool is_near(const Introduction& theirs);
+
+/// Whether kernels on `device` can use memory of a peer's GPU; also if only the attempt will tell.
+bool may_reach(int device, const Introduction& theirs);
 
 /// Of the calling thread's device. Throws TransportError if kernels of ringtree cannot run there.
 Introduction introduce();
 
 /// The narrowest GPU decides for all: ranks have to cut a call into the same channels.
 FabricShape shape_for(const std::vector<Introduction>& all);
+/// The same for links in memory of the host.
+FabricShape staged_shape_for(const std::vector<Introduction>& all);
 
 /// All ranks' words, by rank. `make` gives this rank's; if it throws on one rank, all ranks throw.
 template <class Make>

@@ -89,8 +89,8 @@ void launch_plain(Fabric& fabric, const GpuTask& task, std::span<const GpuBuffer
 
 class OneRank final : public Gpu {
  public:
-  OneRank(int rank, int world, const GpuLibrary::Exchange& exchange)
-      : fabric_(Fabric::of_rank(rank, world, exchange)) {}
+  OneRank(int rank, int world, const GpuLibrary::Exchange& exchange, Transport& transport)
+      : fabric_(Fabric::of_rank(rank, world, exchange, transport)) {}
   OneRank(const OneRank&) = delete;
   OneRank& operator=(const OneRank&) = delete;
   /// Waits for its own kernels alone, where that is enough: see cuda/kept.h. Those of graphs might run again.
@@ -105,6 +105,7 @@ class OneRank final : public Gpu {
     return fabric_->shape().layout.window.slot_bytes / static_cast<std::size_t>(fabric_->world());
   }
   std::size_t bytes() const override { return fabric_->bytes(); }
+  bool is_staged() const override { return fabric_->is_staged(); }
   GpuFault fault() const override { return fabric_->fault(); }
   GpuProgress progress() const override { return fabric_->progress(); }
   void give_up() override { fabric_->give_up(); }
@@ -227,9 +228,10 @@ class Library final : public GpuLibrary {
     return attributes.type == cudaMemoryTypeDevice ? attributes.device : -1;
   }
 
-  std::unique_ptr<Gpu> open(int device, int rank, int world, const Exchange& exchange) override {
+  std::unique_ptr<Gpu> open(int device, int rank, int world, const Exchange& exchange,
+                            Transport& transport) override {
     const OnDevice here(device);
-    return std::make_unique<OneRank>(rank, world, exchange);
+    return std::make_unique<OneRank>(rank, world, exchange, transport);
   }
   std::unique_ptr<VirtualRanks> open_virtual(int world) override { return std::make_unique<AllRanks>(world); }
 

@@ -30,6 +30,9 @@ struct FreesDeviceMemory {
 struct FreesHostMemory {
   void operator()(void* memory) const { cudaFreeHost(memory); }
 };
+struct UnregistersHostMemory {
+  void operator()(void* memory) const { cudaHostUnregister(memory); }
+};
 struct ClosesPeerMemory {
   void operator()(void* memory) const { cudaIpcCloseMemHandle(memory); }
 };
@@ -40,6 +43,9 @@ using DeviceMemory = std::unique_ptr<T, FreesDeviceMemory>;
 /// Of the host, where kernels reach it at the same address.
 template <class T>
 using HostMemory = std::unique_ptr<T, FreesHostMemory>;
+/// Somebody else's, which kernels reach as long as this lives.
+template <class T>
+using RegisteredMemory = std::unique_ptr<T, UnregistersHostMemory>;
 /// Of another process's device.
 using PeerMemory = std::unique_ptr<std::byte, ClosesPeerMemory>;
 

@@ -255,6 +255,9 @@ class Communicator:
     def chosen_on_gpu(self, collective: str, nbytes: int) -> str:
         """What "auto" takes of arrays on a GPU, once there has been a call on one."""
 
+    def staged(self) -> bool:
+        """Whether messages between GPUs go through memory of the host, once there has been a call on one."""
+
     def prefer_on_gpu(self, collective: str, rules: Sequence[tuple[int, str]]) -> None:
         """As `prefer`, for arrays on a GPU."""
 

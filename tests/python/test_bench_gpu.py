@@ -41,6 +41,15 @@ def test_every_collective_is_right_whatever_ranks_are(kind: str, tmp_path: Path)
         assert row["declared_bytes"] > 0
 
 
+def test_ranks_that_stage_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.jsonl"
+    result = run(*GPU, "--as", "processes", "-n", "2", "--sizes", "64", "--json", str(path),
+                 RINGTREE_EMULATED_DEVICES="2", RINGTREE_EMULATED_ISLAND="1")  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 ranks, processes, staged in memory of the host" in result.stdout
+    assert json.loads(path.read_text())["staged"]
+
+
 @pytest.mark.parametrize("kind", ["virtual", "threads"])
 def test_a_graph_is_a_row_more_for_each_algorithm(kind: str) -> None:
     result = run(*GPU, "--as", kind, "-n", "2", "--algorithm", "one_shot,ring", "--graph", "--sizes", "8")

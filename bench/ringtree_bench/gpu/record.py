@@ -44,6 +44,7 @@ def document(run: Run, rows: Iterable[Row], commit: str | None = None) -> Docume
         "world": seat.size,
         "ranks": seat.kind,
         "ranks_sharing_one_gpu": seat.sharing,
+        "staged": seat.staged,
         "seed": run.seed,
         "peers": {peer.name: peer.version for peer in run.peers},
         "limits": asdict(run.limits) | {"floor": run.limits.floor},

@@ -37,6 +37,7 @@ class Seat:
     calls: "rt.Communicator | rt.cuda.VirtualRanks"
     device: str  # of the first seat, as `ringtree.cuda.device_name` gives it
     sharing: int  # the most ranks on one GPU
+    staged: bool = False  # no peer access: messages go through memory of the host
 
     @property
     def in_words(self) -> str:
@@ -45,7 +46,8 @@ class Seat:
         where = ""
         if self.sharing > 1:
             where = " sharing one GPU" if self.sharing == self.size else f", up to {self.sharing} on one GPU"
-        return f"{self.size} rank{'s' if self.size > 1 else ''}{where}, {what}"
+        how = ", staged in memory of the host" if self.staged else ""
+        return f"{self.size} rank{'s' if self.size > 1 else ''}{where}, {what}{how}"
 
     def check(self) -> None:
         """Raise what has gone wrong on the GPU, once its calls are over.
@@ -98,7 +100,14 @@ def _seat(world: World, kind: str, comm: rt.Communicator) -> Seat:
     places = world.gather((host, _core.gpu_bus(_core.gpu_current())))
     sharing = max(Counter(places).values())
     name = world.agree(rt.cuda.device_name(_core.gpu_current()))
-    return Seat(world, kind, comm.world_size, (comm.rank,), comm, name, sharing)
+    return Seat(world, kind, comm.world_size, (comm.rank,), comm, name, sharing, _is_staged(comm))
+
+
+def _is_staged(comm: rt.Communicator) -> bool:
+    """What the first call finds out."""
+    comm.all_reduce(comm.empty(1, device="cuda"))
+    comm.synchronize()
+    return comm.staged
 
 
 def _virtual(world: World, ranks: int) -> Seat:

@@ -65,6 +65,15 @@ class Communicator(Reductions, Movement, PointToPoint):
         return self._core.transport
 
     @property
+    def staged(self) -> bool:
+        """Whether messages between GPUs go through the host, as one cannot reach another's memory.
+
+        Raises:
+            InvalidArgument: there has been no call on a GPU yet.
+        """
+        return self._core.staged()
+
+    @property
     def closed(self) -> bool:
         """Whether close() was called."""
         return self._core.closed

@@ -15,6 +15,7 @@
 #include "cuda/sanitized.h"
 #include "cuda/tasks.h"
 #include "cuda/thread_meeting.h"
+#include "transports/transport.h"
 
 namespace ringtree::testing {
 
@@ -23,7 +24,8 @@ class FabricRank {
   FabricRank(Meeting& meeting, int rank)
       : meeting_(&meeting),
         rank_(rank),
-        fabric_(Fabric::of_rank(rank, meeting.world(), meeting.exchange_of(rank))) {}
+        fabric_(
+            Fabric::of_rank(rank, meeting.world(), meeting.exchange_of(rank), *make_transport("threads"))) {}
 
   int rank() const { return rank_; }
   int world() const { return meeting_->world(); }

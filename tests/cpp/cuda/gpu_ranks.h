@@ -21,7 +21,8 @@ class GpuRank {
   GpuRank(Meeting& meeting, int rank)
       : meeting_(&meeting),
         rank_(rank),
-        gpu_(ringtree_gpu_library()->open(0, rank, meeting.world(), meeting.exchange_of(rank))) {}
+        gpu_(ringtree_gpu_library()->open(0, rank, meeting.world(), meeting.exchange_of(rank),
+                                          *make_transport("threads"))) {}
 
   int rank() const { return rank_; }
   int world() const { return meeting_->world(); }

@@ -1,4 +1,4 @@
-// Ranks that are processes: they reach each other's link memory by CUDA IPC, and nothing else.
+// Ranks that are processes: they reach each other's link memory by CUDA IPC, or stage in memory of the host.
 #include <emulator.h>
 #include <gtest/gtest.h>
 
@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/errors.h"
@@ -14,17 +15,42 @@
 #include "cuda/process_ranks.h"
 #include "cuda/tasks.h"
 #include "cuda/virtual_ranks.h"
+#include "transports/transport.h"
 
 namespace ringtree::testing {
 namespace {
 
 constexpr std::size_t kCount = 5003;
 
+/// Shared memory, and how many of its segments have a name.
+class CountedTransport : public Transport {
+ public:
+  std::string reach() const override { return shm_->reach(); }
+  std::pair<std::string, std::unique_ptr<Memory>> create(std::size_t size) override {
+    ++names_;
+    return shm_->create(size);
+  }
+  std::unique_ptr<Memory> open(const std::string& name, std::size_t size) override {
+    return shm_->open(name, size);
+  }
+  void forget(const std::string& name) noexcept override {
+    --names_;
+    shm_->forget(name);
+  }
+
+  int names() const { return names_; }
+
+ private:
+  std::unique_ptr<Transport> shm_ = make_transport("shm");
+  int names_ = 0;
+};
+
 /// One rank, in its own process.
 struct Process {
   int rank, world;
   GpuLibrary::Exchange exchange;
-  std::unique_ptr<Fabric> fabric = Fabric::of_rank(rank, world, exchange);
+  CountedTransport transport{};
+  std::unique_ptr<Fabric> fabric = Fabric::of_rank(rank, world, exchange, transport);
   std::uint64_t calls = 0;
 
   void launch(const GpuTask& task, const void* in, void* out) {
@@ -70,7 +96,8 @@ int check_collectives(Process& self) {
     out.poison();
     if (collective == Collective::broadcast) out.put(0, values_of(self.rank, kCount));
     self.launch(task, in.at(0), out.at(0));
-    kernels += reaches ? 2 : 1;  // zero_copy, which finds that it cannot, and its fallback
+    // zero_copy, which finds that it cannot, and its fallback; or that alone, where it never can.
+    kernels += reaches && !self.fabric->is_staged() ? 2 : 1;
     return self.fabric->progress().ended == kernels && self.fabric->fault().kind == GpuFault::none;
   };
   const Buffers in = filled(values_of(self.rank, kCount)), out(1, kCount * kWidth);
@@ -110,20 +137,84 @@ int scenario_death(int rank, int world, const GpuLibrary::Exchange& exchange) {
   return 0;
 }
 
+/// Two GPUs that each process sees, and none reaches the memory of the other.
+void use_one_of_two(int rank) {
+  ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
+  hardware.devices = 2;
+  hardware.island = 1;
+  ringtree_emulator::set_hardware(hardware);
+  cudaSetDevice(rank % 2);
+}
+
+/// Each process sees its own alone.
+void use_only_one(int rank, int island) {
+  ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
+  hardware.hidden = rank;
+  hardware.island = island;
+  ringtree_emulator::set_hardware(hardware);
+}
+
+/// All that a rank has beside its links is in its own memory, and is gone with it.
+int check_staged(Process& self) {
+  REQUIRE(self.fabric->is_staged() && self.fabric->bytes() == sizeof(DeviceRank))
+  REQUIRE(self.transport.names() == 0)
+  REQUIRE(ringtree_emulator::statistics().registrations == 1)
+  REQUIRE(ringtree_emulator::statistics().opened_handles == 0)
+  REQUIRE(check_collectives(self) == 0)
+  self.fabric.reset();
+  REQUIRE(ringtree_emulator::statistics().registrations == 0)
+  return 0;
+}
+
+int scenario_no_peer_access(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  use_one_of_two(rank);
+  Process self{rank, world, exchange};
+  return check_staged(self);
+}
+
+/// As launchers start ranks: whether its kernels reach a peer's memory a process only learns by mapping it.
+int scenario_unseen(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  use_only_one(rank, 1);
+  Process self{rank, world, exchange};
+  return check_staged(self);
+}
+
+int scenario_unseen_and_reached(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  use_only_one(rank, 0);
+  Process self{rank, world, exchange};
+  REQUIRE(!self.fabric->is_staged())
+  return check_collectives(self);
+}
+
 /// The memory of a peer cannot be mapped by rank 1.
 int scenario_unmapped(int rank, int world, const GpuLibrary::Exchange& exchange) {
   if (rank == 1) ringtree_emulator::fail_call("cudaIpcOpenMemHandle", cudaErrorMapBufferObjectFailed);
-  const std::string text = "the memory of rank 0 cannot be mapped: ";
+  Process self{rank, world, exchange};
+  return check_staged(self);
+}
+
+/// Nor can rank 1's GPU use memory of the host.
+int scenario_unregistered(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  use_one_of_two(rank);
+  if (rank == 1) ringtree_emulator::fail_call("cudaHostRegister", cudaErrorMemoryAllocation);
+  CountedTransport transport;
+  std::string expected = "the links of a communicator in memory of the host: ";
+  if (rank != 1)
+    expected = "rank 1 could not open the CUDA fabric, so rank " + std::to_string(rank) +
+               " did not either: " + expected;
   try {
-    const Process never{rank, world, exchange};
+    Fabric::of_rank(rank, world, exchange, transport);
   } catch (const TransportError& error) {
-    const std::string expected = rank == 1 ? text
-                                           : "rank 1 could not open the CUDA fabric, so rank " +
-                                                 std::to_string(rank) + " did not either: " + text;
-    if (std::string(error.what()).find(expected) == 0) return 0;
+    const bool is_told = std::string(error.what()).find(expected) == 0;
+    if (is_told && transport.names() == 0 && ringtree_emulator::statistics().registrations == 0) return 0;
     std::fprintf(stderr, "rank %d: %s\n", rank, error.what());
   }
   return 1;
+}
+
+int scenario_death_without_peer_access(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  use_one_of_two(rank);
+  return scenario_death(rank, world, exchange);
 }
 
 std::vector<int> all_well(int world) { return std::vector<int>(static_cast<std::size_t>(world)); }
@@ -136,8 +227,25 @@ TEST(BetweenProcesses, AProcessThatHasDiedEndsTheWaitsOfTheOthers) {
   EXPECT_EQ(run_processes("death", 3), (std::vector{0, 7, 0}));
 }
 
-TEST(BetweenProcesses, AFabricOpensOnAllRanksOrOnNone) {
+TEST(BetweenProcesses, WithoutPeerAccessAllRanksStageInMemoryOfTheHost) {
+  for (const int world : {2, 3}) EXPECT_EQ(run_processes("no peer access", world), all_well(world));
+}
+
+TEST(BetweenProcesses, GpusThatAProcessDoesNotSeeAreTried) {
+  EXPECT_EQ(run_processes("unseen", 2), all_well(2));
+  EXPECT_EQ(run_processes("unseen and reached", 2), all_well(2));
+}
+
+TEST(BetweenProcesses, AllRanksStageIfOneCannotMapTheMemoryOfAnother) {
   EXPECT_EQ(run_processes("unmapped", 3), all_well(3));
+}
+
+TEST(BetweenProcesses, AFabricOpensOnAllRanksOrOnNone) {
+  EXPECT_EQ(run_processes("unregistered", 3), all_well(3));
+}
+
+TEST(BetweenProcesses, AProcessThatHasDiedEndsTheWaitsOfThoseThatStage) {
+  EXPECT_EQ(run_processes("death without peer access", 3), (std::vector{0, 7, 0}));
 }
 
 // A rank reaches a buffer of another process only in a block that it had mapped when it launched.
@@ -159,7 +267,13 @@ TEST(BetweenProcesses, BuffersAreReachedInBlocksThatAreMapped) {
 int run_scenario(const std::string& scenario, int rank, int world, const GpuLibrary::Exchange& exchange) {
   if (scenario == "collectives") return scenario_collectives(rank, world, exchange);
   if (scenario == "death") return scenario_death(rank, world, exchange);
+  if (scenario == "death without peer access")
+    return scenario_death_without_peer_access(rank, world, exchange);
+  if (scenario == "no peer access") return scenario_no_peer_access(rank, world, exchange);
+  if (scenario == "unseen") return scenario_unseen(rank, world, exchange);
+  if (scenario == "unseen and reached") return scenario_unseen_and_reached(rank, world, exchange);
   if (scenario == "unmapped") return scenario_unmapped(rank, world, exchange);
+  if (scenario == "unregistered") return scenario_unregistered(rank, world, exchange);
   return 2;
 }
 

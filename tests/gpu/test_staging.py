@@ -1,0 +1,174 @@
+"""GPUs of which not all reach each other's memory: messages go through that of the host, and calls are as ever.
+
+On the emulated device alone, which has as many GPUs as a test wants, and peer access between those that it wants.
+"""
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import ringtree as rt
+from contract.attempts import DEAD, WITHIN_SECONDS, Attempt, assert_error
+from contract.cases import Case, check, has_root, run_cases
+from contract.processes import run_processes
+from gpu import memory
+from gpu.devices import emulated, set_device
+from gpu.memory import on_gpu
+from gpu.test_collectives import ENTRIES
+from gpu.test_failures import call_for_ever
+from gpu.test_leftovers import (
+    Holdings,
+    assert_nothing_stays,
+    assert_steady,
+    live_in_groups,
+    segments,
+    work,
+)
+from gpu.worlds import TIMEOUT, everywhere, start_processes, variables
+
+pytestmark = pytest.mark.skipif(emulated() is None, reason="needs GPUs without peer access")
+
+APART = {"RINGTREE_EMULATED_DEVICES": "2", "RINGTREE_EMULATED_ISLAND": "1"}
+DEVICES = (0, 1, 1)
+
+
+def sit(comm: rt.Communicator) -> None:
+    set_device(DEVICES[comm.rank])
+
+
+def run_apart(where: str, world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+    """The results of `function(comm, *args)` by rank. Threads have a process of their own, for its devices."""
+    environment = {**variables(), **APART}
+    if where == "processes":
+        options = {"timeout": TIMEOUT}
+        outcomes = run_processes(world, function, *args, environment=environment, options=options)
+        return [outcome.result() for outcome in outcomes]
+    (outcome,) = run_processes(1, as_threads, world, function, args, environment=environment)
+    results: list[Any] = outcome.result()
+    return results
+
+
+def as_threads(_: rt.Communicator, world: int, function: Any, args: tuple[Any, ...]) -> list[Any]:
+    return rt.run_local(world, function, *args, device="cuda", timeout=TIMEOUT)
+
+
+def run_cases_there(comm: rt.Communicator, sequence: list[Case]) -> tuple[bool, Any]:
+    sit(comm)
+    results = run_cases(comm, sequence, memory.for_case)
+    return comm.staged, results
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("where", everywhere)
+@pytest.mark.parametrize("count", [5, 20_000])
+def test_every_algorithm_is_right(where: str, world: int, count: int) -> None:
+    sequence = [
+        Case(collective, algorithm, "float32", count, root=world - 1 if has_root(collective) else 0)
+        for collective, algorithm in ENTRIES
+    ]
+    by_rank = run_apart(where, world, run_cases_there, sequence)
+    assert [staged for staged, _ in by_rank] == [True] * world
+    for case, *results in zip(sequence, *(results for _, results in by_rank), strict=True):
+        check(case, results)
+
+
+def choose(comm: rt.Communicator) -> list[str]:
+    sit(comm)
+    with pytest.raises(rt.InvalidArgument, match="no call has been made on a GPU yet"):
+        _ = comm.staged
+    comm.all_reduce(memory.ones())
+    return [comm.chosen(name, 1 << 28, device="cuda") for name in ("all_reduce", "all_gather", "broadcast")]
+
+
+@pytest.mark.parametrize("where", everywhere)
+def test_auto_takes_no_algorithm_that_uses_the_arrays_of_peers(where: str) -> None:
+    for chosen in run_apart(where, 2, choose):
+        assert rt.ZERO_COPY not in chosen
+
+
+def reach(comm: rt.Communicator) -> bool:
+    comm.all_reduce(memory.ones())
+    return comm.staged
+
+
+@pytest.mark.parametrize("where", everywhere)
+def test_ranks_on_one_gpu_do_not_stage(where: str) -> None:
+    assert run_apart(where, 2, reach) == [False, False]
+
+
+def call_for_ever_there(comm: rt.Communicator) -> Attempt:
+    sit(comm)
+    return call_for_ever(comm)
+
+
+def test_a_killed_rank_is_named_and_leaves_nothing() -> None:
+    names = segments()
+    with start_processes(3, call_for_ever_there, environment=APART) as ranks:
+        for rank in range(3):
+            assert ranks.hear(rank) == "in the middle"
+        killed = time.monotonic()
+        os.kill(ranks.pids[1], signal.SIGKILL)
+        outcomes = ranks.outcomes()
+    assert outcomes.pop(1).exitcode == -signal.SIGKILL
+    for outcome in outcomes:
+        tried = outcome.result()
+        assert_error(
+            tried.error, rt.RankFailure, "rank 1 died (the process has ended) while", DEAD, ranks=(1,)
+        )
+        assert tried.ended - killed < WITHIN_SECONDS
+    assert_nothing_stays(names)
+
+
+def call_until_rank_2_dies(comm: rt.Communicator) -> None:
+    x = memory.ones()
+    for number in itertools.count():
+        comm.all_reduce(x)
+        comm.synchronize()
+        if comm.rank == 2 and number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def shrink(comm: rt.Communicator) -> tuple[bool, float]:
+    sit(comm)
+    with pytest.raises(rt.RankFailure):
+        call_until_rank_2_dies(comm)
+    with comm.shrink() as smaller:
+        x = on_gpu(np.full(1000, smaller.rank + 1, np.float32))
+        smaller.all_reduce(x)
+        return smaller.staged, float(np.asarray(x)[0])
+
+
+def test_the_survivors_go_on() -> None:
+    with start_processes(3, shrink, environment=APART) as ranks:
+        outcomes = ranks.outcomes()
+    assert outcomes.pop().exitcode == -signal.SIGKILL
+    assert [outcome.result() for outcome in outcomes] == [(True, 3.0)] * 2
+
+
+def work_there(comm: rt.Communicator) -> None:
+    sit(comm)
+    work(comm)
+    assert comm.staged
+
+
+def live_as_threads(_: rt.Communicator) -> tuple[Holdings, Holdings]:
+    return assert_steady(lambda: rt.run_local(2, work_there, device="cuda", timeout=30))
+
+
+def live_as_processes(comm: rt.Communicator) -> tuple[Holdings, Holdings]:
+    sit(comm)
+    return live_in_groups(comm, "work")
+
+
+@pytest.mark.parametrize(("world", "live"), [(1, live_as_threads), (2, live_as_processes)])
+def test_many_communicators_leave_nothing(world: int, live: Callable[..., Any]) -> None:
+    names = segments()
+    for outcome in run_processes(world, live, environment={**variables(), **APART}):
+        before, after = outcome.result()
+        assert after.is_no_more_than(before), f"{before} became {after}"
+    assert_nothing_stays(names)
