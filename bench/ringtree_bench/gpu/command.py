@@ -15,6 +15,7 @@ from ringtree_bench import dtypes
 from ringtree_bench.cases import Case, cases_of_sizes
 from ringtree_bench.check import require_op
 from ringtree_bench.command import listed, require_folders
+from ringtree_bench.gpu import kernels as compiled
 from ringtree_bench.gpu import record
 from ringtree_bench.gpu.rivals import IN_GRAPH, PEERS
 from ringtree_bench.gpu.run import Run
@@ -32,6 +33,7 @@ Examples:
   ringtree gpu --as threads -n 4 --algorithm all --graph
   mpirun -n 2 ringtree gpu --peers nccl,symm_two_shot      ranks are processes
   ringtree gpu --as processes -n 2 --collective all_gather --json gpu.jsonl
+  ringtree gpu --kernels -n 8                              no GPU needed
 """
 
 
@@ -89,16 +91,24 @@ Examples:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write all that was measured; .jsonl appends a line.",
 )
+@click.option(
+    "--kernels",
+    is_flag=True,
+    help="Measure nothing: print each kernel's registers, memory, blocks a multiprocessor, and bytes moved.",
+)
 @click.option("--commit", help="For the record, where the sources are not a git checkout.")
 def gpu(
     kind: str | None, ranks: int | None, collective: str, sizes: str, dtype: str, op: str, algorithm: str,
     graph: bool, peers: str, seconds: float, iterations: int | None, seed: int | None,
-    json_path: Path | None, commit: str | None,
+    json_path: Path | None, kernels: bool, commit: str | None,
 ) -> None:  # fmt: skip
     """Time the collectives of arrays on a GPU, check every result, and print nccl-tests' table.
 
     The exit status is 1 if any element of any checked result is wrong.
     """
+    if kernels:
+        print_kernels(ranks or 2)
+        return
 
     def body(seat: Seat) -> bool:
         with explained_once(seat.world):
@@ -115,6 +125,17 @@ def gpu(
 
     if with_seats(kind or default_kind(), ranks, body):
         sys.exit(_EXIT_WRONG)
+
+
+def print_kernels(ranks: int) -> None:
+    """The table of what was compiled; one line if it cannot be had."""
+    path = compiled.library()
+    try:
+        found = compiled.read(path)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    for line in (f"# {path}", *compiled.table(found, ranks)):
+        click.echo(line)
 
 
 def default_kind() -> str:
