@@ -9,21 +9,27 @@ from pathlib import Path
 import click
 import ringtree as rt
 
-from ringtree_bench import dtypes, record
+from ringtree_bench import record
 from ringtree_bench.buffers import bytes_available, bytes_needed
-from ringtree_bench.cases import Case, cases_of_sizes
-from ringtree_bench.check import require_op
+from ringtree_bench.cases import Case
 from ringtree_bench.collectives import COLLECTIVES
-from ringtree_bench.measure import Budget
 from ringtree_bench.mixes import MIXES, cases_of_mix
+from ringtree_bench.options import (
+    EXIT_WRONG,
+    how_to_measure,
+    listed,
+    listed_cases,
+    listed_peers,
+    require_folders,
+    require_kind,
+    what_to_measure,
+)
 from ringtree_bench.rivals import PEERS
 from ringtree_bench.rivals.environment import FOLDER_VARIABLE, parse_against
+from ringtree_bench.rounds import Budget
 from ringtree_bench.run import Run
-from ringtree_bench.sizes import format_size, parse_sizes
+from ringtree_bench.sizes import format_size
 from ringtree_bench.start import explained_once, opened_world
-
-_EXIT_WRONG = 1
-
 
 _EXAMPLES = """\b
 Examples:
@@ -36,37 +42,7 @@ Examples:
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option(
-    "--collective",
-    default="all_reduce",
-    show_default=True,
-    metavar="NAME,...|all",
-    help=f"What to measure: {', '.join(COLLECTIVES)}.",
-)
-@click.option(
-    "--sizes",
-    default="8:256M",
-    show_default=True,
-    metavar="FIRST:LAST[:FACTOR]",
-    help="Bytes of the whole array, as nccl-tests counts them; factor 2 if not given. A list: 8,64K.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(rt.DTYPES),
-    default="float32",
-    show_default=True,
-    help="Type of the elements.",
-)
-@click.option(
-    "--op", type=click.Choice(rt.OPS), default="sum", show_default=True, help="What a reduction does."
-)
-@click.option(
-    "--algorithm",
-    default="auto",
-    show_default=True,
-    metavar="auto|all|NAME,...",
-    help="ringtree's algorithms, a row for each; peers are measured once.",
-)
+@what_to_measure(COLLECTIVES, "8:256M")
 @click.option(
     "--zero-copy",
     is_flag=True,
@@ -90,21 +66,7 @@ Examples:
     type=click.Choice(list(MIXES)),
     help="Instead of sizes: a training step's gradient buckets of ResNet-50 and GPT-2 small.",
 )
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0.0, min_open=True),
-    default=2.0,
-    show_default=True,
-    help="Time for one size, all contenders together; at least 5 rounds are run.",
-)
-@click.option("--iterations", type=click.IntRange(min=1), help="Rounds for one size, instead of a time.")
-@click.option("--seed", type=click.IntRange(min=0), help="Repeat the inputs of a run that printed this seed.")
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all that was measured; .jsonl appends a line.",
-)
+@how_to_measure(2.0)
 @click.option(
     "--plot",
     "plot_path",
@@ -132,7 +94,7 @@ def bench(
             environments = parse_against(against, os.environ) if against else []
             cases = chosen_cases(collective, sizes, dtype, op, mix, world.size, 1 + len(environments))
             algorithms = chosen_algorithms(algorithm, cases)
-            peer_names = listed(peers, list(PEERS), "peer") if peers != "none" else []
+            peer_names = listed_peers(peers, PEERS)
             require_new_names(peer_names, [environment.name for environment in environments])
             if plot_path:
                 require_plotting(plot_path)
@@ -150,16 +112,7 @@ def bench(
 
                 draw(document, plot_path)
     if wrong and world.is_first:  # the others end well, see `explained_once`
-        sys.exit(_EXIT_WRONG)
-
-
-def listed(text: str, known: Sequence[str], what: str) -> list[str]:
-    """The names in a comma-separated list; `all` is all that are known."""
-    names = list(known) if text == "all" else list(dict.fromkeys(part.strip() for part in text.split(",")))
-    for name in names:
-        if name not in known:
-            raise ValueError(f"there is no {what} {name!r}; there are {', '.join(known)}")
-    return names
+        sys.exit(EXIT_WRONG)
 
 
 def require_new_names(peers: Sequence[str], others: Sequence[str]) -> None:
@@ -176,18 +129,14 @@ def chosen_cases(
 
     `buffers`: how many processes for each rank have buffers for them.
     """
-    dtypes.numpy_dtype(dtype)
-    require_op(op, dtype)
     names = listed(collective, list(COLLECTIVES), "collective")
-    if mix and names != ["all_reduce"]:
-        raise ValueError("--mix measures gradients, which are averaged by all_reduce and nothing else")
     if mix:
+        require_kind(dtype, op)
+        if names != ["all_reduce"]:
+            raise ValueError("--mix measures gradients, which are averaged by all_reduce and nothing else")
         cases = cases_of_mix(mix, dtype, op, world)
     else:
-        wanted = parse_sizes(sizes)
-        cases = [case for name in names for case in cases_of_sizes(name, wanted, dtype, op, world)]
-    if not cases:
-        raise ValueError(f"--sizes {sizes}: not one holds an element of {dtype} for each of {world} ranks")
+        cases = listed_cases(names, sizes, dtype, op, world)
     needed = buffers * bytes_needed(cases)
     if needed > bytes_available():
         need, have = format_size(needed), format_size(bytes_available())
@@ -214,14 +163,3 @@ def require_plotting(path: Path) -> None:
         raise ValueError("--plot needs matplotlib: pip install matplotlib") from None
     if path.suffix not in FORMATS:
         raise ValueError(f"--plot {path}: the name must end in {', '.join(FORMATS)}")
-
-
-def require_folders(*paths: Path | None) -> None:
-    """Make the folders of all that is to be written, or say now that it cannot be."""
-    for path in filter(None, paths):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be written: {error}") from None
-        if not os.access(path.parent, os.W_OK):
-            raise ValueError(f"{path} cannot be written: no permission")

@@ -15,7 +15,8 @@ from ringtree_bench import machine
 from ringtree_bench.buffers import bytes_available, bytes_needed
 from ringtree_bench.cases import cases_of_sizes
 from ringtree_bench.collectives import COLLECTIVES
-from ringtree_bench.command import require_folders, require_plotting
+from ringtree_bench.command import require_plotting
+from ringtree_bench.options import require_folders
 from ringtree_bench.planning import table
 from ringtree_bench.planning.constants import Constants, built_in, read_constants, write_constants
 from ringtree_bench.planning.crossovers import crossovers

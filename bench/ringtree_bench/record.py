@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,9 +16,10 @@ import ringtree as rt
 from ringtree.tuning import tuning_path
 
 from ringtree_bench.machine import machine
-from ringtree_bench.measure import Timing
+from ringtree_bench.rounds import Timing
 from ringtree_bench.run import Run
-from ringtree_bench.table import Row
+from ringtree_bench.suite import Suite
+from ringtree_bench.table import AnyRow, Row
 
 Document = dict[str, Any]
 
@@ -39,10 +40,10 @@ def _git(*arguments: str, at: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *arguments], cwd=at, check=False, capture_output=True, text=True)
 
 
-def versions() -> Document:
-    """Versions of all that takes part and is installed."""
+def versions(more: Iterable[str]) -> dict[str, str]:
+    """Versions of all that takes part and is installed, `more` packages among them."""
     found = {"ringtree": rt.__version__, "python": platform.python_version()}
-    for package in ("numpy", "torch", "mpi4py"):
+    for package in ("numpy", "torch", "mpi4py", *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -50,56 +51,69 @@ def versions() -> Document:
     return found
 
 
-def document(run: Run, rows: Iterable[Row]) -> Document:
-    """Everything about a run; times are in seconds, sizes in bytes, rates in bytes per second."""
-    world, peers, limits = run.world, run.peers, run.limits
-    names = [peer.name for peer in peers]
+def facts(
+    suite: Suite[Any], settings: tuple[str, ...] = ("RINGTREE_",), packages: Iterable[str] = ()
+) -> Document:
+    """What there is to say of any run: of the environment, variables that begin like one of `settings`."""
     return {
         "version": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["ringtree", *sys.argv[1:]]),
         "commit": commit(),
-        "settings": {name: value for name, value in os.environ.items() if name.startswith("RINGTREE_")},
-        "load_before": run.load,
+        "settings": {name: value for name, value in os.environ.items() if name.startswith(settings)},
         "tuned": tuning_path().exists(),
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions(packages),
+        "seed": suite.seed,
+        "peers": {peer.name: peer.version for peer in suite.peers},
+        "notes": suite.notes,
+    }
+
+
+def document(run: Run, rows: Iterable[Row]) -> Document:
+    """Everything about a run; times are in seconds, sizes in bytes, rates in bytes per second."""
+    world = run.world
+    return facts(run) | {
+        "load_before": run.load,
         "world": world.size,
         "hosts": len(set(world.hosts)),
         "transport": world.comm.transport,
         "zero_copy": run.zero_copy,
-        "seed": run.seed,
-        "peers": {peer.name: peer.version for peer in peers},
-        "memory": asdict(limits),
-        "notes": run.notes,
-        "rows": [_row(row, names) for row in rows],
+        "memory": asdict(run.limits),
+        "rows": [_row(row, [peer.name for peer in run.peers]) for row in rows],
     }
 
 
 def _row(row: Row, peers: Sequence[str]) -> Document:
     case = row.case
+    return measured(row, peers, timed) | {
+        "label": case.label,
+        "buckets": list(case.parts) if len(case.parts) > 1 else None,
+        "ideal": row.ideal_seconds,
+        "bus_factor": case.collective.bus_factor(case.world),
+    }
+
+
+def measured(row: AnyRow, peers: Sequence[str], timed: Callable[[Any], Document]) -> Document:
+    """What there is to say of any row; `timed` makes a document of a timing."""
+    case, ours = row.case, row.ours
     return {
         "collective": case.collective.name,
-        "label": case.label,
         "size": case.size_bytes,
         "count": case.count,
-        "buckets": list(case.parts) if len(case.parts) > 1 else None,
         "dtype": case.dtype,
         "op": case.op,
         "algorithm": row.algorithm,
-        "ideal": row.ideal_seconds,
-        "algbw": case.algorithm_bandwidth(row.ours.median) * 1e9 if row.ours else None,
-        "busbw": case.bus_bandwidth(row.ours.median) * 1e9 if row.ours else None,
-        "bus_factor": case.collective.bus_factor(case.world),
-        "ringtree": _timing(row.ours),
-        "peers": {name: _timing(timing) for name, timing in zip(peers, row.peers, strict=True)},
+        "algbw": case.algorithm_bandwidth(ours.median) * 1e9 if ours else None,
+        "busbw": case.bus_bandwidth(ours.median) * 1e9 if ours else None,
+        "ringtree": timed(ours) if ours else None,
+        "peers": {name: timed(peer) if peer else None for name, peer in zip(peers, row.peers, strict=True)},
         "ratios": dict(zip(peers, row.ratios, strict=True)),
     }
 
 
-def _timing(timing: Timing | None) -> Document | None:
-    if timing is None:
-        return None
+def timed(timing: Timing) -> Document:
+    """A timing, with every sample."""
     return {
         "median": timing.median,
         "p10": timing.quantile(0.1),

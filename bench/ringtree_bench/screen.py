@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ringtree_bench.table import Row
+from ringtree_bench.table import AnyRow
 
 
 class Screen:
@@ -45,7 +45,7 @@ class Screen:
         if self._progress:
             self._progress.update(self._progress.task_ids[0], advance=1, refresh=True)
 
-    def say(self, text: str, row: Row | None = None) -> None:
+    def say(self, text: str, row: AnyRow | None = None) -> None:
         """Print one line; a row is red where elements are wrong, and yellow where a peer was faster."""
         if not self._speaks:
             return

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from ringtree_bench import machine
 from ringtree_bench.buffers import Buffers
 from ringtree_bench.cases import Case, cases_of_sizes
 from ringtree_bench.collectives import COLLECTIVES
-from ringtree_bench.measure import Budget, Contender, Stage
+from ringtree_bench.measure import Contender, Stage
 from ringtree_bench.rivals import Ringtree
+from ringtree_bench.rounds import AnyTiming, Budget, Measurement
 from ringtree_bench.screen import Screen
 from ringtree_bench.sizes import format_size, parse_sizes
 from ringtree_bench.start import explained_once, opened_world
@@ -106,32 +107,51 @@ def tune_world(world: World, sizes: str, seconds: float, path: Path) -> None:
         for name in COLLECTIVES
         if name in rt.COLLECTIVES and len(rt.algorithms(name)) > 1
     }
-    every_case = [case for row in cases.values() for case in row]
-    stage = Stage(world, Buffers(every_case), world.agree(secrets.randbits(48)))
-    rules: dict[str, Rules] = {}
-    with screen.progress(len(every_case)):
-        for name, row in cases.items():
-            times = {}
-            for case in row:
-                screen.begin(f"{name} {format_size(case.size_bytes)}")
-                times[case.chooser_bytes] = _times(world, stage, case, Budget(seconds))
-                screen.done()
-            rules[name] = rules_from(times)
-            screen.say(f"{name:>16}: {describe(rules[name])}")
+    stage = Stage(world, Buffers(flat(cases)), world.agree(secrets.randbits(48)))
+    ringtree = Ringtree(world.comm)
+
+    def times(case: Case) -> dict[str, float]:
+        names = rt.algorithms(case.collective.name)
+        measured = stage.measure(case, [Contender(ringtree, name) for name in names], Budget(seconds))
+        return {name: timing.median for name, timing in right(case, names, measured).items()}
+
+    rules = find_rules(screen, cases, times)
     if world.is_first:
         write_entries(path, world.comm.transport, world.size, rules)
     screen.say(f"# written to {path}")
 
 
-def _times(world: World, stage: Stage, case: Case, budget: Budget) -> dict[str, float]:
-    """Seconds of every algorithm that does `case`, and does it right; the same numbers on every rank."""
-    names = rt.algorithms(case.collective.name)
-    ringtree = Ringtree(world.comm)
-    measured = stage.measure(case, [Contender(ringtree, name) for name in names], budget)
+def flat(cases: Mapping[str, list[Case]]) -> list[Case]:
+    """Those of all collectives."""
+    return [case for row in cases.values() for case in row]
+
+
+def find_rules(
+    screen: Screen, cases: Mapping[str, list[Case]], times: Callable[[Case], Mapping[str, float]]
+) -> dict[str, Rules]:
+    """Rules for each collective from the `times` of its cases' algorithms, on the screen as they come.
+
+    A collective, as `times` is, which gives the same numbers on every rank.
+    """
+    rules: dict[str, Rules] = {}
+    with screen.progress(len(flat(cases))):
+        for name, row in cases.items():
+            found = {}
+            for case in row:
+                screen.begin(f"{name} {format_size(case.size_bytes)}")
+                found[case.chooser_bytes] = times(case)
+                screen.done()
+            rules[name] = rules_from(found)
+            screen.say(f"{name:>16}: {describe(rules[name])}")
+    return rules
+
+
+def right(case: Case, names: list[str], measured: Measurement[AnyTiming]) -> dict[str, AnyTiming]:
+    """The timings of the algorithms that do `case`, all of which must do it right."""
     wrong = [names[index] for index, timing in measured.timings.items() if timing.wrong]
     if wrong:
         raise rt.RingtreeError(f"{case.kind} by {wrong[0]} gives wrong results; nothing was written")
-    return {names[index]: timing.median for index, timing in measured.timings.items()}
+    return {names[index]: timing for index, timing in measured.timings.items()}
 
 
 def rules_from(times: Mapping[int, Mapping[str, float]]) -> Rules:

@@ -15,9 +15,10 @@ from ringtree_bench.buffers import Buffers
 from ringtree_bench.cases import Case
 from ringtree_bench.collectives import COLLECTIVES
 from ringtree_bench.command import bench
-from ringtree_bench.measure import Budget, Contender, Measurement, Stage
+from ringtree_bench.measure import Contender, Stage
 from ringtree_bench.rivals import Environment, Group, UnsupportedError
 from ringtree_bench.rivals.environment import LAUNCHERS, parse_against
+from ringtree_bench.rounds import Budget, Measurement
 from ringtree_bench.world import World
 
 MPIRUN = """#!{python}

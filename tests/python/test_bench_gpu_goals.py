@@ -113,7 +113,7 @@ def test_a_row_shows_both_shares_and_the_algorithm_that_auto_took() -> None:
     (case,) = cases_of_sizes("all_reduce", [1 << 27], "float32", "sum", 2)
     seconds = 2 * (1 << 28) / 2e9  # 2 ranks read and write 128 MiB each: half of the copy's rate
     timing = GpuTiming((seconds,), 1, 0, (seconds,), (seconds,))
-    row = Row(case, "auto", "ring", timing, (None,), 1.5 * case.least_traffic_bytes)
+    row = Row(case, "auto", timing, (None,), "ring", 1.5 * case.least_traffic_bytes)
     assert row.least_share(LIMITS) == pytest.approx(0.5)
     assert row.moved_share(LIMITS) == pytest.approx(0.75)
     cells = Layout(case, ["auto"], ["nccl"], LIMITS).line(row).split()

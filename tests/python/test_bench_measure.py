@@ -10,8 +10,9 @@ from ringtree_bench.buffers import Buffers
 from ringtree_bench.cases import Case, cases_of_sizes
 from ringtree_bench.collectives import COLLECTIVES
 from ringtree_bench.limits import Limits, measure_limits
-from ringtree_bench.measure import Budget, Contender, Measurement, Stage, Timing
+from ringtree_bench.measure import Contender, Stage
 from ringtree_bench.rivals import Ringtree, Task, UnsupportedError
+from ringtree_bench.rounds import Budget, Measurement, Timing
 from ringtree_bench.world import World
 
 BUDGET = Budget(rounds=4)

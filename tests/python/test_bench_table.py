@@ -3,7 +3,7 @@
 import pytest
 from ringtree_bench.cases import Case
 from ringtree_bench.collectives import COLLECTIVES
-from ringtree_bench.measure import Timing
+from ringtree_bench.rounds import Timing
 from ringtree_bench.table import Layout, Row, describe, format_ratio, format_us
 
 ALL_REDUCE = Case(COLLECTIVES["all_reduce"], 4, "float32", "sum", (262_144,))

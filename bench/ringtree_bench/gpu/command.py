@@ -6,26 +6,28 @@ import sys
 from pathlib import Path
 
 import click
-import ringtree as rt
 from ringtree import _core
 from ringtree.errors import RingtreeError
 from ringtree.launch import detect
 
-from ringtree_bench import dtypes
-from ringtree_bench.cases import Case, cases_of_sizes
-from ringtree_bench.check import require_op
-from ringtree_bench.command import listed, require_folders
+from ringtree_bench.cases import Case
 from ringtree_bench.gpu import kernels as compiled
 from ringtree_bench.gpu import record
 from ringtree_bench.gpu.rivals import IN_GRAPH, PEERS
 from ringtree_bench.gpu.run import Run
 from ringtree_bench.gpu.seats import COLLECTIVES_ON_GPU, KINDS, Seat, with_seats
-from ringtree_bench.measure import Budget
+from ringtree_bench.options import (
+    EXIT_WRONG,
+    how_to_measure,
+    listed,
+    listed_cases,
+    listed_peers,
+    require_folders,
+    what_to_measure,
+)
 from ringtree_bench.record import write
-from ringtree_bench.sizes import parse_sizes
+from ringtree_bench.rounds import Budget
 from ringtree_bench.start import explained_once
-
-_EXIT_WRONG = 1
 
 _EXAMPLES = """\b
 Examples:
@@ -45,29 +47,7 @@ Examples:
     help="What ranks are.  [default: processes if a launcher has started several, else virtual]",
 )
 @click.option("-n", "--ranks", type=click.IntRange(min=1, max=16), help="How many.  [default: 2]")
-@click.option(
-    "--collective",
-    default="all_reduce",
-    show_default=True,
-    metavar="NAME,...|all",
-    help=f"What to measure: {', '.join(COLLECTIVES_ON_GPU)}.",
-)
-@click.option(
-    "--sizes",
-    default="8:256M:4",
-    show_default=True,
-    metavar="FIRST:LAST[:FACTOR]",
-    help="Bytes of the whole array, as nccl-tests counts them. A list: 8,64K.",
-)
-@click.option("--dtype", type=click.Choice(rt.DTYPES), default="float32", show_default=True, help="Elements.")
-@click.option("--op", type=click.Choice(rt.OPS), default="sum", show_default=True, help="What reduces.")
-@click.option(
-    "--algorithm",
-    default="auto",
-    show_default=True,
-    metavar="auto|all|NAME,...",
-    help="ringtree's algorithms, a row for each.",
-)
+@what_to_measure(COLLECTIVES_ON_GPU, "8:256M:4")
 @click.option("--graph", is_flag=True, help="A row more for each: recorded as a CUDA graph, and replayed.")
 @click.option(
     "--peers",
@@ -76,21 +56,7 @@ Examples:
     metavar="NAME,...|none",
     help=f"Who is measured beside ringtree, if ranks are processes: {', '.join(PEERS)}.",
 )
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0.0, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="Time for one size, all contenders together; at least 5 rounds are run.",
-)
-@click.option("--iterations", type=click.IntRange(min=1), help="Rounds for one size, instead of a time.")
-@click.option("--seed", type=click.IntRange(min=0), help="Repeat the inputs of a run that printed this seed.")
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all that was measured; .jsonl appends a line.",
-)
+@how_to_measure(0.5)
 @click.option(
     "--kernels",
     is_flag=True,
@@ -112,9 +78,10 @@ def gpu(
 
     def body(seat: Seat) -> bool:
         with explained_once(seat.world):
-            cases = chosen_cases(collective, sizes, dtype, op, seat.size)
+            chosen = listed(collective, COLLECTIVES_ON_GPU, "collective on GPUs")
+            cases = listed_cases(chosen, sizes, dtype, op, seat.size)
             algorithms = chosen_algorithms(algorithm, cases, graph)
-            names = listed(peers, list(PEERS), "peer") if peers != "none" else []
+            names = listed_peers(peers, PEERS)
             require_folders(json_path)
         run = Run(seat, cases, names, seat.world.agree(secrets.randbits(48) if seed is None else seed))
         rows = run.measure(algorithms, Budget(seconds, iterations))
@@ -124,7 +91,7 @@ def gpu(
         return bool(wrong) and seat.world.is_first
 
     if with_seats(kind or default_kind(), ranks, body):
-        sys.exit(_EXIT_WRONG)
+        sys.exit(EXIT_WRONG)
 
 
 def print_kernels(ranks: int) -> None:
@@ -144,18 +111,6 @@ def default_kind() -> str:
         return "processes" if detect(os.environ).world > 1 else "virtual"
     except RingtreeError:
         return "processes"  # who opens the world says what is wrong
-
-
-def chosen_cases(collective: str, sizes: str, dtype: str, op: str, ranks: int) -> list[Case]:
-    """All rows to come, in order; a ValueError says which option is at fault."""
-    dtypes.numpy_dtype(dtype)
-    require_op(op, dtype)
-    wanted = parse_sizes(sizes)
-    names = listed(collective, COLLECTIVES_ON_GPU, "collective on GPUs")
-    cases = [case for name in names for case in cases_of_sizes(name, wanted, dtype, op, ranks)]
-    if not cases:
-        raise ValueError(f"--sizes {sizes}: not one holds an element of {dtype} for each of {ranks} ranks")
-    return cases
 
 
 def chosen_algorithms(text: str, cases: list[Case], graph: bool) -> dict[str, list[str]]:

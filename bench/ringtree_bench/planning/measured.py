@@ -9,11 +9,12 @@ import ringtree as rt
 
 from ringtree_bench.buffers import Buffers
 from ringtree_bench.cases import cases_of_sizes
-from ringtree_bench.measure import Budget, Contender, Stage
+from ringtree_bench.measure import Contender, Stage
 from ringtree_bench.planning.constants import Constants
 from ringtree_bench.planning.fit import Sample, fit
 from ringtree_bench.planning.model import Job, declared
 from ringtree_bench.rivals import Ringtree
+from ringtree_bench.rounds import Budget
 from ringtree_bench.screen import Screen
 from ringtree_bench.sizes import format_size
 from ringtree_bench.world import World
