@@ -4,7 +4,9 @@ import ctypes
 import os
 from typing import Any
 
+import pytest
 import ringtree as rt
+from ringtree import _core
 
 
 def emulated() -> Any:
@@ -29,12 +31,22 @@ def set_device(device: int) -> None:
     assert driver().cuCtxSetCurrent(context) == 0
 
 
-def held() -> list[int]:
-    """What this process holds on the device: how many allocations, streams and so on; of a real one, MiB."""
+# What the emulated runtime counts, in its order.
+COUNTED = ("device memory", "host memory", "registrations", "opened handles", "streams", "events")
+
+
+def held() -> dict[str, int]:
+    """What this process holds on the device, by name; of a real one, MiB of all processes."""
     if library := emulated():
-        lives = (ctypes.c_uint64 * 6)()
+        lives = (ctypes.c_uint64 * len(COUNTED))()
         library.ringtree_emulated_lives(lives)
-        return list(lives)
+        return dict(zip(COUNTED, lives, strict=True))
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     assert driver().cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
-    return [(total.value - free.value) >> 20]
+    return {"MiB": (total.value - free.value) >> 20}
+
+
+def give_back() -> None:
+    """Memory of devices that is kept for later and not in use any more: it goes when one of them is full."""
+    with pytest.raises(rt.TransportError, match="out of memory"):
+        _core.gpu_allocate(1 << 60)

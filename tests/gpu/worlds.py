@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import ringtree as rt
 from contract.processes import Processes, run_processes
 
@@ -11,6 +12,7 @@ WORLDS = range(1, 9)
 TIMEOUT = 60.0
 
 everywhere = ("threads", "processes")
+in_threads_and_processes = pytest.mark.parametrize("where", everywhere)
 
 
 def variables() -> dict[str, str]:

@@ -18,7 +18,8 @@ using ringtree_emulator::launched;
 using ringtree_emulator::Stream;
 
 constexpr std::size_t kCount = 1501;
-constexpr int kReplays = kIsSanitized ? 100 : 1000;
+constexpr int kReplays = kIsSanitized ? 100 : 10'000;  // by two ranks
+constexpr int kFewReplays = kIsSanitized ? 10 : 100;   // by more
 
 /// values[i] = value_of(rank, i) + turn
 __global__ void put_values(std::int32_t* values, std::size_t count, int rank, std::int32_t turn) {
@@ -86,7 +87,7 @@ class Program {
 
 TEST_F(Graphs, RunTheirCallsAtEachReplayOnWhatTheBuffersHoldThen) {
   for (const int world : {2, 3}) {
-    const int replays = world == 2 ? kReplays : kReplays / 10;
+    const int replays = world == 2 ? kReplays : kFewReplays;
     const Program program(world);
     run_gpu_ranks(world, [&](GpuRank& self) {
       const Stream stream;
