@@ -65,6 +65,7 @@ test-python: build test-gpu  ## pytest, and PyTorch's own tests on 2 ranks
 test-gpu: build cuda  ## collectives of arrays on a GPU, which is emulated where there is none
 	cmake --build --preset release --target ringtree_cuda_emulated ringtree_torch_emulated ringtree_torch_from_cpp
 	pytest tests/gpu
+	pytest tests/torch_gpu
 
 test-torch: build  ## PyTorch's own tests on 2 to 4 ranks, also in Gloo's place, and leaks (ten minutes)
 	for ranks in 2 3 4; do for name in ringtree gloo; do \

@@ -3,7 +3,6 @@
 The decision is made once, printed at the head of the run, and passed on to all processes that tests start.
 """
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from hypothesis import settings
 VARIABLE = "RINGTREE_CUDA_LIBRARY"
 BUILD = Path(__file__).parents[2] / "build/release/tests/cpp"
 EMULATED = BUILD / "libringtree_cuda_emulated.so"
-EMULATED_TORCH = BUILD / "libringtree_torch_emulated.so"
 
 settings.register_profile("quick", max_examples=6, deadline=None, print_blob=True)
 settings.register_profile("thorough", max_examples=200, deadline=None, print_blob=True)
@@ -40,9 +38,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"tests/gpu: no GPU, and no library that emulates one ({os.environ[VARIABLE]}): make test-gpu builds it"
         )
-
-    if os.environ.get(VARIABLE) == str(EMULATED) and EMULATED_TORCH.exists():
-        ctypes.CDLL(str(EMULATED_TORCH))  # before torch, which looks for CUDA once
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -18,6 +18,12 @@ from ringtree import _core
 
 LEGACY_STREAM, STREAM_OF_THREAD = 1, 2
 
+NEEDS_A_STREAM = (
+    "ranks that are threads of one process need a stream each, and this one is the process's default stream, in "
+    "which one rank's kernel would wait behind another's: take rt.run_local(..., device=\"cuda\"), or a stream "
+    "of your own"
+)
+
 
 class Shown:
     """An object that says what it likes of its memory."""
@@ -109,27 +115,21 @@ REFUSED: dict[str, tuple[str, Call, str]] = {
         f"there is no algorithm 'quickest'; there are {', '.join(['auto', *_core.algorithms('all_reduce')])}",
     ),
     "send": ("send", lambda comm: comm.send(ones(), 2), "to must be a rank of this world, 0 to 1, not 2"),
-    "recv from itself": (
-        "recv",
-        lambda comm: comm.recv(ones(), comm.rank),
-        "the peer must be another rank of this world of 2, not ",
-    ),
+    "recv": ("recv", lambda comm: comm.recv(ones(), 2), "source must be a rank of this world, 0 to 1, not 2"),
     "sendrecv of two places": (
         "sendrecv",
         lambda comm: comm.sendrecv(ones(), np.ones(8, np.float32), to=1 - comm.rank, source=1 - comm.rank),
-        "all arrays of a call must be in one place, not on ",
+        f"all arrays of a call must be in one place, not on stream {STREAM_OF_THREAD} of a GPU and the CPU",
     ),
     "send on the default stream": (
         "send",
         lambda comm: comm.send(on_stream(LEGACY_STREAM), 1 - comm.rank),
-        "ranks that are threads of one process need a stream each",
+        NEEDS_A_STREAM,
     ),
     "default stream": (
         "all_reduce",
         lambda comm: comm.all_reduce(on_stream(LEGACY_STREAM)),
-        "ranks that are threads of one process need a stream each, and this one is the process's default stream, in "
-        "which one rank's kernel would wait behind another's: take rt.run_local(..., device=\"cuda\"), or a stream "
-        "of your own",
+        NEEDS_A_STREAM,
     ),
     "device": (
         "empty",

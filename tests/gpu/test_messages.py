@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -166,8 +167,13 @@ def nobody_answers(comm: rt.Communicator, outgoing: bool) -> Attempt:
     x = ones(5_000_000)
     if comm.rank == 1:
         return told(comm, lambda: comm.send(x, 0) if outgoing else comm.recv(x, 0))
-    comm.timeout = 60  # the other one's is over first
-    return told(comm, comm.barrier)
+
+    def look() -> None:
+        while True:  # ends with the fault
+            comm.synchronize()
+            time.sleep(0.001)
+
+    return told(comm, look)
 
 
 @in_threads_and_processes

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from ringtree.cli import main
 from torch_backend.ranks import run_ranks
 
-# dist.split_group, which ends in the method of the same name, asks for an accelerator first: tests/gpu/test_torch.py.
+# dist.split_group, which ends in the method of the same name, asks for an accelerator first: tests/torch_gpu.
 
 
 def split_off() -> tuple[int, int, float] | None:

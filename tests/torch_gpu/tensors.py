@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-# tests/gpu/emulated_torch.cpp, which conftest.py loads before torch.
+# emulated_torch.cpp, which conftest.py loads before torch.
 _IS_EMULATED = hasattr(torch.ops.emulated_cuda, "to_cuda")
 
 

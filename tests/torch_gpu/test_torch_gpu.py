@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from gpu.torch_tensors import OnAnotherStream, missing, to_gpu
 from torch.nn.parallel import DistributedDataParallel
 from torch_backend.ranks import TorchRanks, run_ranks
+from torch_gpu.tensors import OnAnotherStream, missing, to_gpu
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 

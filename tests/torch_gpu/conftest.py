@@ -1,0 +1,23 @@
+"""The library of tests/gpu, and over it, where it is the emulated one, a stand-in for PyTorch's CUDA.
+
+These tests have a run of their own: their ranks are forked from a process that has not touched a device.
+"""
+
+import ctypes
+import os
+
+import pytest
+from gpu.conftest import BUILD, EMULATED, VARIABLE, pytest_report_header
+from gpu.conftest import pytest_configure as choose_library
+
+__all__ = ["pytest_report_header"]
+
+EMULATED_TORCH = BUILD / "libringtree_torch_emulated.so"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    choose_library(config)
+    if os.environ.get(VARIABLE) == str(EMULATED):
+        if not EMULATED_TORCH.exists():
+            raise pytest.UsageError(f"tests/torch_gpu: no {EMULATED_TORCH}: make test-gpu builds it")
+        ctypes.CDLL(str(EMULATED_TORCH))  # before torch, which looks for CUDA once
