@@ -8,8 +8,10 @@
 
 #ifdef __CUDACC__
 #define RT_HD __host__ __device__
+#define RT_NOINLINE __noinline__
 #else
 #define RT_HD
+#define RT_NOINLINE
 #endif
 
 namespace ringtree {

@@ -131,8 +131,9 @@ class Block {
     AtomicRef(report_->raised).store(kind, release);  // pairs with: the host's acquire load
   }
 
-  /// Packs where both sides are aligned alike, else words, else bytes.
-  __device__ static void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
+  /// Packs where both sides are aligned alike, else words, else bytes. Its loops have all registers to
+  /// themselves: compiled into the steps of an algorithm they made it spill (docs/kernels.md).
+  __device__ RT_NOINLINE static void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
     const auto target = reinterpret_cast<std::uintptr_t>(to);
     const std::uintptr_t skew = target ^ reinterpret_cast<std::uintptr_t>(from);
     if (skew % sizeof(Pack) == 0 && is_global(to) && is_global(from)) {

@@ -278,9 +278,11 @@ void Fabric::exchange(const std::vector<GpuLetter>& outgoing, const std::vector<
   int channels = 1;
   for (const GpuLetter* letter = std::begin(call.of); letter != last; ++letter)
     channels = std::max(channels, message_channels(letter->bytes, shape_.layout.channels));
+  // Both blocks have to be resident where a rank has one multiprocessor to itself: they share its registers.
+  const int lanes = shape_.layout.channels < 2 ? std::max(shape_.lanes / 2, 1) : shape_.lanes;
   void* arguments[] = {&call};
   check_cuda(cudaLaunchKernel(&messages_kernel, dim3(static_cast<unsigned>(channels), 2),
-                              dim3(static_cast<unsigned>(shape_.lanes)), arguments, 0, stream),
+                              dim3(static_cast<unsigned>(lanes)), arguments, 0, stream),
              "the launch of send and recv");
 }
 

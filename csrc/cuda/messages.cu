@@ -47,8 +47,7 @@ __device__ void receive_letter(Block& team, Receiver from, const GpuLetter& lett
 
 }  // namespace
 
-// Two blocks fit a multiprocessor, so that those of a rank that has but one for itself are resident together.
-__global__ void __launch_bounds__(512, 2) messages_kernel(const __grid_constant__ DeviceMessages messages) {
+__global__ void __launch_bounds__(512, 1) messages_kernel(const __grid_constant__ DeviceMessages messages) {
   DeviceRank& rank = *messages.rank;
   const auto channel = static_cast<int>(blockIdx.x);
   const bool sends = blockIdx.y == 0;

@@ -80,7 +80,8 @@ TEST_F(MessagesOnDevice, LettersThatGoRoundTheSlots) {
 }
 
 TEST_F(MessagesOnDevice, AreNotHeldUpByOneMultiprocessorARank) {
-  set_multiprocessors(8);  // a channel for each rank, and so two blocks where there is one multiprocessor
+  set_multiprocessors(
+      8);  // a channel for each rank, and so two blocks, of half the lanes, on one multiprocessor
   ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
   hardware.blocks_per_multiprocessor = 2;
   ringtree_emulator::set_hardware(hardware);
