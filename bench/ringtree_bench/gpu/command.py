@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+import ringtree as rt
 from ringtree import _core
 from ringtree.errors import RingtreeError
 from ringtree.launch import detect
@@ -78,7 +79,7 @@ def gpu(
 
     def body(seat: Seat) -> bool:
         with explained_once(seat.world):
-            chosen = listed(collective, COLLECTIVES_ON_GPU, "collective on GPUs")
+            chosen = listed(collective, seat.collectives, f"collective of ranks that are {seat.kind}")
             cases = listed_cases(chosen, sizes, dtype, op, seat.size)
             algorithms = chosen_algorithms(algorithm, cases, graph)
             names = listed_peers(peers, PEERS)
@@ -117,7 +118,8 @@ def chosen_algorithms(text: str, cases: list[Case], graph: bool) -> dict[str, li
     """For each collective of `cases` the algorithms to measure; with `graph`, each of them twice."""
     chosen = {}
     for name in dict.fromkeys(case.collective.name for case in cases):
-        known = _core.algorithms(name)  # with zero_copy, which every array on a GPU serves
-        asked = known if text == "all" else listed(text, ["auto", *known], f"algorithm of {name}")
+        # With zero_copy, which every array on a GPU serves; a message has no algorithms.
+        known = _core.algorithms(name) if name in rt.COLLECTIVES else []
+        asked = known if text == "all" and known else listed(text, ["auto", *known], f"algorithm of {name}")
         chosen[name] = [*asked, *(f"{each}{IN_GRAPH}" for each in asked if graph)]
     return chosen

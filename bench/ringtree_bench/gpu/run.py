@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import ringtree as rt
 from ringtree import _core
 
 from ringtree_bench.cases import Case
@@ -47,6 +48,8 @@ class Run(Suite[Row]):
     ) -> Row:
         collective = case.collective.name
         taken = algorithm.removesuffix(IN_GRAPH)
+        if collective not in rt.COLLECTIVES:  # a message, which goes through the links and chooses nothing
+            return Row(case, algorithm, ours, peers, "links", 2 * case.least_traffic_bytes)
         if taken == "auto":
             taken = self.seat.chosen(collective, case.chooser_bytes)
         declared = _core.cost(collective, taken, case.world, case.chooser_bytes).moved_bytes

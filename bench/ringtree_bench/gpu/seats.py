@@ -18,8 +18,7 @@ from ringtree_bench.gpu.tensors import torch_of_gpu
 from ringtree_bench.start import opened_world
 from ringtree_bench.world import World
 
-# Messages between two ranks are not among them.
-COLLECTIVES_ON_GPU = [name for name in COLLECTIVES if name in rt.COLLECTIVES]
+COLLECTIVES_ON_GPU = list(COLLECTIVES)
 KINDS = ("virtual", "threads", "processes")
 
 # Of CUDA, before its first call: each rank's stream has a queue of the hardware to itself.
@@ -38,6 +37,11 @@ class Seat:
     device: str  # of the first seat, as `ringtree.cuda.device_name` gives it
     sharing: int  # the most ranks on one GPU
     staged: bool = False  # no peer access: messages go through memory of the host
+
+    @property
+    def collectives(self) -> list[str]:
+        """Those that these ranks can make: virtual ones send no messages."""
+        return [name for name in COLLECTIVES_ON_GPU if self.kind != "virtual" or name in rt.COLLECTIVES]
 
     @property
     def in_words(self) -> str:

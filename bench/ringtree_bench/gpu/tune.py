@@ -7,6 +7,7 @@ in a row the small ones take as long as their launches, whatever the algorithm.
 import secrets
 from pathlib import Path
 
+import ringtree as rt
 from ringtree import _core
 from ringtree.tuning import ON_GPU, read_tuning
 
@@ -42,7 +43,7 @@ def tune_seat(seat: Seat, sizes: str, seconds: float, path: Path) -> None:
     cases = {
         name: cases_of_sizes(name, wanted, "float32", "sum", seat.size)
         for name in COLLECTIVES_ON_GPU
-        if len(_core.algorithms(name)) > 1
+        if name in rt.COLLECTIVES and len(_core.algorithms(name)) > 1
     }
     memory = Memory(seat.ranks, flat(cases))
     stage = Stage(seat, memory, seat.world.agree(secrets.randbits(48)))
