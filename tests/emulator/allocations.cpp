@@ -68,6 +68,18 @@ std::optional<Allocation> find_allocation(const void* address, std::size_t size)
   return std::prev(after)->second;
 }
 
+bool is_usable(const void* address, std::size_t size) {
+  const auto* next = static_cast<const std::byte*>(address);
+  for (auto known = find_allocation(next); known && known->is_accessible; known = find_allocation(next)) {
+    if (known->contains(next, size)) return true;
+    if (known->kind != Allocation::chunk) return false;
+    const auto here = static_cast<std::size_t>(known->base + known->bytes - next);
+    next += here;
+    size -= here;
+  }
+  return false;
+}
+
 Allocation* allocation_at(const void* base, Allocation::Kind kind) {
   const auto found = allocations().all.find(static_cast<const std::byte*>(base));
   return found == allocations().all.end() || found->second.kind != kind ? nullptr : &found->second;
@@ -85,7 +97,7 @@ void remove_allocation(const void* base) { allocations().all.erase(static_cast<c
 
 std::size_t allocated_bytes(int device) {
   const auto lock = lock_allocations();
-  std::size_t bytes = 0;
+  std::size_t bytes = created_bytes(device);
   for (const auto& [base, allocation] : allocations().all)
     if (allocation.is_own() && allocation.owner == device) bytes += allocation.bytes;
   return bytes;
@@ -107,6 +119,7 @@ void count_allocations(Statistics& statistics) {
         break;
       case Allocation::ipc: statistics.opened_handles += allocation.opened; break;
       case Allocation::registered: ++statistics.registrations; break;
+      case Allocation::chunk: ++statistics.mapped_chunks; break;
     }
   }
 }

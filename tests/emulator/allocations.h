@@ -12,8 +12,8 @@
 namespace ringtree_emulator {
 
 struct Allocation {
-  /// `pooled` is from cudaMallocAsync(); `graph` too, while it was captured.
-  enum Kind { device, pooled, graph, ipc, host, registered };
+  /// `pooled` is from cudaMallocAsync(); `graph` too, while it was captured; `chunk` from cuMemMap().
+  enum Kind { device, pooled, graph, ipc, chunk, host, registered };
 
   Kind kind;
   std::byte* base;
@@ -23,6 +23,7 @@ struct Allocation {
   dev_t filesystem{};  ///< with inode, which file that is
   ino_t inode{};
   std::size_t opened = 0;  ///< how often, for ipc
+  bool is_accessible = true;
 
   bool is_own() const { return kind == device || kind == pooled || kind == graph; }
   bool is_of_host() const { return kind == host || kind == registered; }
@@ -35,6 +36,10 @@ struct Allocation {
 
 /// The allocation that [address, address + size) lies in.
 std::optional<Allocation> find_allocation(const void* address, std::size_t size = 1);
+
+/// Whether devices may use all of [address, address + size): of one allocation, or of chunks that lie one
+/// behind the other.
+bool is_usable(const void* address, std::size_t size);
 
 /// Maps `bytes` of `file`, between pages that nobody may touch. Null if that fails.
 std::byte* map_guarded(int file, std::size_t bytes);
@@ -53,8 +58,11 @@ cudaError_t allocate(void** memory, std::size_t bytes, Allocation::Kind kind);
 /// Whether there was such memory. Does not look whether anybody still uses it.
 bool free_allocation(void* base, Allocation::Kind kind);
 
-/// What has been given to cudaMalloc() and cudaMallocAsync() on the device.
+/// What has been given to cudaMalloc(), cudaMallocAsync() and cuMemCreate() on the device.
 std::size_t allocated_bytes(int device);
+/// To cuMemCreate() alone; under the lock. In virtual_memory.cpp.
+std::size_t created_bytes(int device);
 void count_allocations(Statistics& statistics);
+void count_virtual_memory(Statistics& statistics);
 
 }  // namespace ringtree_emulator

@@ -18,7 +18,7 @@ enum class Side { device, pinned, pageable, broken };
 Side side_of(const void* memory, std::size_t bytes) {
   const auto known = find_allocation(memory);
   if (!known) return Side::pageable;
-  if (!known->contains(memory, bytes)) return Side::broken;  // begins inside and ends outside
+  if (!is_usable(memory, bytes)) return Side::broken;  // begins inside and ends outside
   return known->is_of_host() ? Side::pinned : Side::device;
 }
 

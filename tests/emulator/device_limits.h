@@ -1,6 +1,8 @@
 // Limits of the emulated devices that tests have no reason to change; as those of an H100.
 #pragma once
 
+#include <cstddef>
+
 namespace ringtree_emulator {
 
 inline constexpr int kMaxGridX = 2147483647;
@@ -9,6 +11,9 @@ inline constexpr int kSharedBytes = 48 << 10;        ///< dynamic shared memory 
 inline constexpr int kSharedBytesOptin = 227 << 10;  ///< after cudaFuncSetAttribute()
 inline constexpr int kLeastPriority = 0;
 inline constexpr int kGreatestPriority = -5;
+
+/// Of physical memory and the addresses that it is mapped to.
+inline constexpr std::size_t kGranularity = std::size_t{2} << 20;
 
 /// What memory holds before anybody has written to it, so that nobody takes it for zeros.
 inline constexpr unsigned char kPoison = 0xA5;

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "allocations.h"
-#include "cuda.h"
 #include "cuda_runtime_api.h"
 #include "device_limits.h"
 #include "runtime.h"
@@ -150,41 +149,4 @@ cudaError_t cudaIpcCloseMemHandle(void* memory) {
     unmap_guarded(known->base, known->bytes);
     return cudaSuccess;
   });
-}
-
-CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address) {
-  const auto known = find_allocation(reinterpret_cast<const void*>(static_cast<std::uintptr_t>(address)));
-  if (!known || known->is_of_host()) return CUDA_ERROR_NOT_FOUND;
-  if (base != nullptr) *base = reinterpret_cast<std::uintptr_t>(known->base);
-  if (bytes != nullptr) *bytes = known->bytes;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdeviceptr address) {
-  if (value == nullptr || attribute != CU_POINTER_ATTRIBUTE_BUFFER_ID) return CUDA_ERROR_INVALID_VALUE;
-  const auto known = find_allocation(reinterpret_cast<const void*>(static_cast<std::uintptr_t>(address)));
-  if (!known || known->is_of_host()) return CUDA_ERROR_NOT_FOUND;
-  const unsigned long long number = known->inode;
-  std::memcpy(value, &number, sizeof number);
-  return CUDA_SUCCESS;
-}
-
-cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned /*version*/,
-                                             unsigned long long /*flags*/,
-                                             cudaDriverEntryPointQueryResult* result) {
-  return api(__func__, [&] {
-    *function = nullptr;
-    if (std::strcmp(symbol, "cuMemGetAddressRange") == 0)
-      *function = reinterpret_cast<void*>(&cuMemGetAddressRange);
-    if (std::strcmp(symbol, "cuPointerGetAttribute") == 0)
-      *function = reinterpret_cast<void*>(&cuPointerGetAttribute);
-    const bool found = *function != nullptr;
-    if (result != nullptr) *result = found ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
-    return found || result != nullptr ? cudaSuccess : cudaErrorSymbolNotFound;
-  });
-}
-
-cudaError_t cudaGetDriverEntryPoint(const char* symbol, void** function, unsigned long long flags,
-                                    cudaDriverEntryPointQueryResult* result) {
-  return cudaGetDriverEntryPointByVersion(symbol, function, CUDART_VERSION, flags, result);
 }

@@ -38,6 +38,8 @@ struct Statistics {
   std::size_t registrations;                           ///< cudaHostRegister
   std::size_t opened_handles;                          ///< cudaIpcOpenMemHandle, each time it was opened
   std::size_t streams, events, graphs, executables;
+  std::size_t memory_handles;               ///< cuMemCreate, cuMemRetain..., cuMemImport...
+  std::size_t reservations, mapped_chunks;  ///< cuMemAddressReserve, cuMemMap
 
   /// What should be as before once everything has been given back.
   bool same_lives(const Statistics& other) const;

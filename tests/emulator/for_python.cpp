@@ -12,7 +12,7 @@ __attribute__((visibility("default"))) int ringtree_emulated_set_device(int devi
 }
 
 /// How many live of what holds memory or names, in the order of ringtree_emulator::Statistics.
-__attribute__((visibility("default"))) void ringtree_emulated_lives(std::uint64_t (&lives)[6]) {
+__attribute__((visibility("default"))) void ringtree_emulated_lives(std::uint64_t (&lives)[9]) {
   const ringtree_emulator::Statistics now = ringtree_emulator::statistics();
   lives[0] = now.allocations;
   lives[1] = now.host_allocations;
@@ -20,5 +20,8 @@ __attribute__((visibility("default"))) void ringtree_emulated_lives(std::uint64_
   lives[3] = now.opened_handles;
   lives[4] = now.streams;
   lives[5] = now.events;
+  lives[6] = now.memory_handles;
+  lives[7] = now.reservations;
+  lives[8] = now.mapped_chunks;
 }
 }

@@ -32,7 +32,10 @@ def set_device(device: int) -> None:
 
 
 # What the emulated runtime counts, in its order.
-COUNTED = ("device memory", "host memory", "registrations", "opened handles", "streams", "events")
+COUNTED = (
+    *("device memory", "host memory", "registrations", "opened handles", "streams", "events"),
+    *("memory handles", "reservations", "chunks"),
+)
 
 
 def held() -> dict[str, int]:
