@@ -84,16 +84,41 @@ struct GpuProgress {
   bool runs() const { return begun != ended; }
 };
 
+/// By which a process finds another one, and sees that it is the one that is meant: process numbers mean
+/// something else in another namespace.
+struct ProcessMark {
+  int pid;
+  std::uint64_t address, word;  ///< what stands there
+};
+
 /// The memory that a rank of another process lets its peers map: in memory that their hosts share, filled
-/// from the front.
+/// from the front. Each kind of block is numbered for itself, so that ranks that cannot map the one still map
+/// the other.
 struct GpuBlockTable {
   static constexpr std::size_t kBlocks = 256;
+  /// Each is an open file of its owner, who may have a thousand.
+  static constexpr std::size_t kChunks = 128;
+
+  /// What cudaMalloc gave.
   struct Entry {
     char handle[64];  ///< of CUDA IPC
+  };
+  /// Of memory that cuMemCreate gave.
+  struct Chunk {
+    std::uint64_t bytes;
+    int descriptor;  ///< of the owner
+  };
+  /// Chunks that lie one behind the other: entries of `chunks` from `first` on.
+  struct Run {
+    std::uint32_t first, chunks;
   };
 
   std::uint64_t count;  ///< of entries that are complete
   Entry entries[kBlocks];
+  ProcessMark owner;        ///< complete before the first run
+  std::uint64_t run_count;  ///< of runs that are complete, with their chunks
+  Run runs[kChunks];
+  Chunk chunks[kChunks];
 };
 
 /// One rank's end of the fabric of a communicator.

@@ -5,22 +5,17 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "core/platform.h"
+#include "cuda/driver.h"
 
 namespace ringtree {
 namespace {
 
 static_assert(sizeof(cudaIpcMemHandle_t) == sizeof(GpuBlockTable::Entry::handle));
-
-template <class Function>
-Function* driver_function(const char* name) {
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
-  check_cuda(cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result), name);
-  return reinterpret_cast<Function*>(found);
-}
+static_assert(GpuBlockTable::kChunks <= GpuBlockTable::kBlocks, "MappedBlocks has room for all runs");
 
 /// An allocation. Another one may begin at the same address later; it has another identity.
 struct Allocation {
@@ -49,22 +44,31 @@ SharedBlocks::SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is
       rank_(static_cast<std::size_t>(rank)),
       is_near_(std::move(is_near)),
       own_(&own),
-      mapped_(is_near_.size()) {}
+      mapped_(is_near_.size()) {
+  tables_[rank_].owner = mark_of_this_process();
+}
 
-void SharedBlocks::describe(DeviceOffer& offer) {
-  offer.in_place = place_of(offer.in);
-  offer.out_place = offer.out == offer.in ? offer.in_place : place_of(offer.out);
+void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes) {
+  const bool is_one = offer.out == offer.in;
+  offer.in_place = place_of(offer.in, is_one ? std::max(in_bytes, out_bytes) : in_bytes);
+  offer.out_place = is_one ? offer.in_place : place_of(offer.out, out_bytes);
   for (std::size_t peer = 0; peer < is_near_.size(); ++peer) {
-    if (!is_near_[peer]) map_what_is_new(peer);
-    offer.known[peer] = static_cast<std::uint32_t>(mapped_[peer].size());
+    if (!is_near_[peer]) {
+      map_new_allocations(peer);
+      map_new_runs(peer);
+    }
+    offer.known[kAllocation][peer] = static_cast<std::uint32_t>(mapped_[peer].allocations.size());
+    offer.known[kRun][peer] = static_cast<std::uint32_t>(mapped_[peer].runs.size());
   }
 }
 
-BufferPlace SharedBlocks::place_of(const void* memory) {
-  const std::optional<Allocation> allocation = allocation_of(memory);
-  if (!allocation) return {0, 0};
-  return {reinterpret_cast<std::uintptr_t>(memory) - allocation->base,
-          number_of(allocation->base, allocation->identity)};
+BufferPlace SharedBlocks::place_of(const void* memory, std::size_t bytes) {
+  if (const std::optional<Allocation> allocation = allocation_of(memory)) {
+    const std::uint32_t number = number_of(allocation->base, allocation->identity);
+    if (number != 0)
+      return {reinterpret_cast<std::uintptr_t>(memory) - allocation->base, number, kAllocation};
+  }
+  return place_in_run(memory, std::max(bytes, std::size_t{1}));
 }
 
 std::uint32_t SharedBlocks::number_of(std::uintptr_t base, std::uint64_t identity) {
@@ -78,15 +82,53 @@ std::uint32_t SharedBlocks::number_of(std::uintptr_t base, std::uint64_t identit
     return 0;
   }
   std::memcpy(table.entries[count].handle, &handle, sizeof(handle));
-  AtomicRef(table.count).store(count + 1, release);  // pairs with: the load in map_what_is_new()
+  AtomicRef(table.count).store(count + 1, release);  // pairs with: the load in map_new_allocations()
   found->second = static_cast<std::uint32_t>(count + 1);
   return found->second;
 }
 
+/// In a run that has all of its chunks, or a new one of just these.
+BufferPlace SharedBlocks::place_in_run(const void* memory, std::size_t bytes) {
+  std::vector<Chunk> chunks = chunks_of(memory, bytes, GpuBlockTable::kChunks);
+  if (chunks.empty()) return {};
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  const auto is_same = [](const SharedChunk& shared, const Chunk& chunk) {
+    return shared.chunk.base == chunk.base && shared.chunk.bytes == chunk.bytes &&
+           shared.chunk.handle.value() == chunk.handle.value();
+  };
+  const GpuBlockTable& table = tables_[rank_];
+  for (std::uint32_t i = 0; i < table.run_count; ++i) {
+    const auto run = std::span(chunks_).subspan(table.runs[i].first, table.runs[i].chunks);
+    if (std::search(run.begin(), run.end(), chunks.begin(), chunks.end(), is_same) != run.end())
+      return {address - run.front().chunk.base, i + 1, kRun};
+  }
+  const std::uintptr_t base = chunks.front().base;
+  return {address - base, number_of_run(std::move(chunks)), kRun};
+}
+
+std::uint32_t SharedBlocks::number_of_run(std::vector<Chunk> chunks) {
+  if (chunks_.size() + chunks.size() > GpuBlockTable::kChunks) return 0;
+  std::vector<SharedChunk> shared;
+  for (Chunk& chunk : chunks) {
+    Descriptor descriptor = exported(chunk);
+    if (descriptor.number() < 0) return 0;
+    shared.push_back({std::move(chunk), std::move(descriptor)});
+  }
+  GpuBlockTable& table = tables_[rank_];
+  const std::uint64_t count = table.run_count;
+  table.runs[count] = {static_cast<std::uint32_t>(chunks_.size()), static_cast<std::uint32_t>(shared.size())};
+  for (SharedChunk& each : shared) {
+    table.chunks[chunks_.size()] = {each.chunk.bytes, each.descriptor.number()};
+    chunks_.push_back(std::move(each));
+  }
+  AtomicRef(table.run_count).store(count + 1, release);  // pairs with: the load in map_new_runs()
+  return static_cast<std::uint32_t>(count + 1);
+}
+
 /// In the peer's order, so that one number says what is mapped. What cannot be mapped ends that.
-void SharedBlocks::map_what_is_new(std::size_t peer) {
+void SharedBlocks::map_new_allocations(std::size_t peer) {
   GpuBlockTable& table = tables_[peer];
-  std::vector<PeerMemory>& mapped = mapped_[peer];
+  std::vector<PeerMemory>& mapped = mapped_[peer].allocations;
   for (const std::uint64_t count = AtomicRef(table.count).load(acquire); mapped.size() < count;) {
     cudaIpcMemHandle_t handle{};
     std::memcpy(&handle, table.entries[mapped.size()].handle, sizeof(handle));
@@ -95,8 +137,24 @@ void SharedBlocks::map_what_is_new(std::size_t peer) {
       cudaGetLastError();
       return;
     }
-    own_->blocks[peer].bases[mapped.size()] = static_cast<std::byte*>(memory);
+    own_->blocks[peer].bases[kAllocation][mapped.size()] = static_cast<std::byte*>(memory);
     mapped.emplace_back(static_cast<std::byte*>(memory));
+  }
+}
+
+/// The same for runs.
+void SharedBlocks::map_new_runs(std::size_t peer) {
+  GpuBlockTable& table = tables_[peer];
+  std::vector<MappedRun>& mapped = mapped_[peer].runs;
+  std::optional<PeerProcess>& owner = mapped_[peer].process;
+  for (const std::uint64_t count = AtomicRef(table.run_count).load(acquire); mapped.size() < count;) {
+    if (!owner) owner.emplace(table.owner);
+    const GpuBlockTable::Run& run = table.runs[mapped.size()];
+    std::optional<MappedRun> here =
+        MappedRun::of(*owner, std::span(table.chunks).subspan(run.first, run.chunks));
+    if (!here) return;
+    own_->blocks[peer].bases[kRun][mapped.size()] = here->base();
+    mapped.push_back(std::move(*here));
   }
 }
 

@@ -247,7 +247,7 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
   DeviceCall call = call_of(task, buffers);
   if (task.fallback >= 0 && is_staged())  // what all ranks know without a meeting
     return launch_kernel(static_cast<std::size_t>(task.fallback), call, stream);
-  if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0]);
+  if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0], call.in_bytes, call.out_bytes);
   launch_kernel(task.algorithm, call, stream);
   if (task.fallback < 0) return;
   call.unless_reached = true;

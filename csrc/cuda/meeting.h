@@ -21,7 +21,7 @@ __device__ inline bool reaches(const DeviceOffer& who, const DeviceOffer& whose,
                                bool needs_output) {
   if (who.process == whose.process) return true;
   const auto is_mapped = [&](const BufferPlace& place) {
-    return place.block != 0 && place.block <= who.known[whose_rank];
+    return place.block != 0 && place.block <= who.known[place.kind][whose_rank];
   };
   return is_mapped(whose.in_place) && (!needs_output || is_mapped(whose.out_place));
 }
@@ -47,7 +47,7 @@ __device__ bool meet(Team& team, DeviceLinks& links, const DeviceOffer& own, con
     const auto address = [&](const void* pointer, const BufferPlace& place) {
       if (theirs.process == own.process) return reinterpret_cast<std::uintptr_t>(pointer);
       if (!all_reached || place.block == 0) return std::uintptr_t{0};
-      return reinterpret_cast<std::uintptr_t>(blocks[peer].bases[place.block - 1] + place.offset);
+      return reinterpret_cast<std::uintptr_t>(blocks[peer].bases[place.kind][place.block - 1] + place.offset);
     };
     links.reach(peer, reinterpret_cast<const void*>(address(theirs.in, theirs.in_place)),
                 reinterpret_cast<void*>(address(theirs.out, theirs.out_place)));

@@ -21,9 +21,13 @@ struct ChannelState {
   PacketCursor packets;
 };
 
-/// Where a rank has mapped the blocks of a peer, by number; the first is number 1.
+/// What a block is made of: see GpuBlockTable.
+enum BlockKind : std::uint32_t { kAllocation, kRun };
+inline constexpr int kBlockKinds = 2;
+
+/// Where a rank has mapped the blocks of a peer, by kind and number; the first is number 1.
 struct MappedBlocks {
-  std::byte* bases[GpuBlockTable::kBlocks];
+  std::byte* bases[kBlockKinds][GpuBlockTable::kBlocks];
 };
 
 /// In memory of the host that the kernels of a rank reach.
@@ -48,6 +52,7 @@ struct DeviceRank {
 struct BufferPlace {
   std::uint64_t offset;  ///< in its block
   std::uint32_t block;   ///< 0: in none that peers may map
+  BlockKind kind;
 };
 
 /// A rank's buffers: as addresses for ranks of its process, as places for the others.
@@ -56,7 +61,8 @@ struct DeviceOffer {
   void* out;
   BufferPlace in_place, out_place;
   std::uint64_t process;
-  std::uint32_t known[kMaxDeviceRanks];  ///< blocks of each rank that this one had mapped at the launch
+  /// How many blocks of each rank this one had mapped at the launch.
+  std::uint32_t known[kBlockKinds][kMaxDeviceRanks];
 };
 
 }  // namespace ringtree

@@ -4,70 +4,20 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/errors.h"
-#include "cuda/fabric.h"
+#include "cuda/fabric_process.h"
 #include "cuda/meeting.h"
 #include "cuda/process_ranks.h"
 #include "cuda/tasks.h"
 #include "cuda/virtual_ranks.h"
-#include "transports/transport.h"
 
 namespace ringtree::testing {
 namespace {
 
 constexpr std::size_t kCount = 5003;
-
-/// Shared memory, and how many of its segments have a name.
-class CountedTransport : public Transport {
- public:
-  std::string reach() const override { return shm_->reach(); }
-  std::pair<std::string, std::unique_ptr<Memory>> create(std::size_t size) override {
-    ++names_;
-    return shm_->create(size);
-  }
-  std::unique_ptr<Memory> open(const std::string& name, std::size_t size) override {
-    return shm_->open(name, size);
-  }
-  void forget(const std::string& name) noexcept override {
-    --names_;
-    shm_->forget(name);
-  }
-
-  int names() const { return names_; }
-
- private:
-  std::unique_ptr<Transport> shm_ = make_transport("shm");
-  int names_ = 0;
-};
-
-/// One rank, in its own process.
-struct Process {
-  int rank, world;
-  GpuLibrary::Exchange exchange;
-  CountedTransport transport{};
-  std::unique_ptr<Fabric> fabric = Fabric::of_rank(rank, world, exchange, transport);
-  std::uint64_t calls = 0;
-
-  void launch(const GpuTask& task, const void* in, void* out) {
-    const GpuBuffers buffers{in, out};
-    fabric->launch(numbered(task, ++calls), {&buffers, 1}, nullptr);
-    check_cuda(cudaDeviceSynchronize(), "a call");
-  }
-
-  /// Nobody takes memory away that another rank uses.
-  void leave() { exchange(""); }
-};
-
-#define REQUIRE(condition)                                                           \
-  if (!(condition)) {                                                                \
-    std::fprintf(stderr, "rank %d, line %d: %s\n", self.rank, __LINE__, #condition); \
-    return 1;                                                                        \
-  }
 
 /// A buffer of this process alone.
 Buffers filled(const Values& values) {
@@ -217,8 +167,6 @@ int scenario_death_without_peer_access(int rank, int world, const GpuLibrary::Ex
   return scenario_death(rank, world, exchange);
 }
 
-std::vector<int> all_well(int world) { return std::vector<int>(static_cast<std::size_t>(world)); }
-
 TEST(BetweenProcesses, CollectivesWorkAndZeroCopyTakesItsFallback) {
   for (const int world : {2, 3}) EXPECT_EQ(run_processes("collectives", world), all_well(world));
 }
@@ -250,11 +198,15 @@ TEST(BetweenProcesses, AProcessThatHasDiedEndsTheWaitsOfThoseThatStage) {
 
 // A rank reaches a buffer of another process only in a block that it had mapped when it launched.
 TEST(BetweenProcesses, BuffersAreReachedInBlocksThatAreMapped) {
-  const DeviceOffer mine{nullptr, nullptr, {0, 1}, {0, 0}, 1, {0, 3}};
-  DeviceOffer theirs{nullptr, nullptr, {64, 3}, {0, 2}, 2, {}};
+  const DeviceOffer mine{nullptr, nullptr, {0, 1, kAllocation}, {0, 0, kAllocation}, 1, {{0, 3}, {0, 1}}};
+  DeviceOffer theirs{nullptr, nullptr, {64, 3, kAllocation}, {0, 2, kAllocation}, 2, {}};
   EXPECT_TRUE(reaches(mine, theirs, 1, true));
   theirs.out_place.block = 4;  // newer than what is mapped
   EXPECT_FALSE(reaches(mine, theirs, 1, true));
+  EXPECT_TRUE(reaches(mine, theirs, 1, false));
+  theirs.in_place.kind = kRun;  // which are numbered for themselves
+  EXPECT_FALSE(reaches(mine, theirs, 1, false));
+  theirs.in_place.block = 1;
   EXPECT_TRUE(reaches(mine, theirs, 1, false));
   theirs.in_place.block = 0;  // in none
   EXPECT_FALSE(reaches(mine, theirs, 1, false));
@@ -262,19 +214,14 @@ TEST(BetweenProcesses, BuffersAreReachedInBlocksThatAreMapped) {
   EXPECT_TRUE(reaches(mine, theirs, 1, true));
 }
 
+const NamedScenario kCollectives("collectives", &scenario_collectives);
+const NamedScenario kDeath("death", &scenario_death);
+const NamedScenario kDeathWhileStaging("death without peer access", &scenario_death_without_peer_access);
+const NamedScenario kNoPeerAccess("no peer access", &scenario_no_peer_access);
+const NamedScenario kUnseen("unseen", &scenario_unseen);
+const NamedScenario kUnseenAndReached("unseen and reached", &scenario_unseen_and_reached);
+const NamedScenario kUnmapped("unmapped", &scenario_unmapped);
+const NamedScenario kUnregistered("unregistered", &scenario_unregistered);
+
 }  // namespace
-
-int run_scenario(const std::string& scenario, int rank, int world, const GpuLibrary::Exchange& exchange) {
-  if (scenario == "collectives") return scenario_collectives(rank, world, exchange);
-  if (scenario == "death") return scenario_death(rank, world, exchange);
-  if (scenario == "death without peer access")
-    return scenario_death_without_peer_access(rank, world, exchange);
-  if (scenario == "no peer access") return scenario_no_peer_access(rank, world, exchange);
-  if (scenario == "unseen") return scenario_unseen(rank, world, exchange);
-  if (scenario == "unseen and reached") return scenario_unseen_and_reached(rank, world, exchange);
-  if (scenario == "unmapped") return scenario_unmapped(rank, world, exchange);
-  if (scenario == "unregistered") return scenario_unregistered(rank, world, exchange);
-  return 2;
-}
-
 }  // namespace ringtree::testing

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <stdexcept>
 #include <thread>
 
@@ -21,6 +22,11 @@ namespace {
 
 constexpr auto kPatience = std::chrono::seconds(60);
 constexpr const char* kFlag = "--rank-of-scenario";
+
+std::map<std::string, Scenario>& scenarios() {
+  static std::map<std::string, Scenario> all;
+  return all;
+}
 
 void require(bool holds, const char* what) {
   if (!holds) throw std::runtime_error(what);
@@ -84,6 +90,8 @@ std::vector<std::string> SharedTable::exchange(int rank, int world, const std::s
   return all;
 }
 
+NamedScenario::NamedScenario(const char* name, Scenario scenario) { scenarios()[name] = scenario; }
+
 std::vector<int> run_processes(const std::string& scenario, int world) {
   const SharedTable table = SharedTable::create();
   std::vector<pid_t> processes;
@@ -103,8 +111,8 @@ int main(int argc, char** argv) {
     const int rank = std::atoi(argv[3]), world = std::atoi(argv[4]);
     SharedTable table = SharedTable::open(std::atoi(argv[5]));
     try {
-      return run_scenario(argv[2], rank, world,
-                          [&](const std::string& own) { return table.exchange(rank, world, own); });
+      return scenarios().at(argv[2])(
+          rank, world, [&](const std::string& own) { return table.exchange(rank, world, own); });
     } catch (const std::exception& error) {
       std::fprintf(stderr, "rank %d: %s\n", rank, error.what());
       return 1;

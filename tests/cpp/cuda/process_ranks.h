@@ -32,7 +32,7 @@ class SharedTable {
   std::vector<std::string> exchange(int rank, int world, const std::string& own);
 
  private:
-  static constexpr std::size_t kTurns = 16, kWordBytes = 2048;
+  static constexpr std::size_t kTurns = 64, kWordBytes = 2048;
 
   struct Word {
     std::atomic<std::uint32_t> bytes_and_one;  ///< 0: not there yet
@@ -49,10 +49,19 @@ class SharedTable {
   std::size_t turn_ = 0;
 };
 
+/// What one rank does; its exit status.
+using Scenario = int (*)(int rank, int world, const GpuLibrary::Exchange& exchange);
+
+/// For run_processes(): one at the end of a file for each of its scenarios.
+class NamedScenario {
+ public:
+  NamedScenario(const char* name, Scenario scenario);
+};
+
 /// Starts `scenario` on `world` ranks and returns the status with which each has ended.
 std::vector<int> run_processes(const std::string& scenario, int world);
 
-/// What one rank of a scenario does; its exit status.
-int run_scenario(const std::string& scenario, int rank, int world, const GpuLibrary::Exchange& exchange);
+/// The statuses if every rank ends well.
+inline std::vector<int> all_well(int world) { return std::vector<int>(static_cast<std::size_t>(world)); }
 
 }  // namespace ringtree::testing
