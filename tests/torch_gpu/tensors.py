@@ -10,7 +10,9 @@ _IS_EMULATED = hasattr(torch.ops.emulated_cuda, "to_cuda")
 
 def missing() -> str:
     """Why torch has no such tensors here; empty if it has."""
-    return "" if _IS_EMULATED or torch.cuda.is_available() else "this PyTorch has no CUDA"
+    if _IS_EMULATED or torch.cuda.is_available():
+        return ""
+    return "no GPU for a PyTorch that is built for CUDA" if torch.version.cuda else "this PyTorch has no CUDA"
 
 
 def to_gpu(x: torch.Tensor) -> torch.Tensor:
