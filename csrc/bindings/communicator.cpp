@@ -63,11 +63,12 @@ Result enqueue(bool async, Enqueue enqueue_call) {
   return work;
 }
 
-GpuPlace gpu_place(const Place& place) { return {place->first, place->second}; }
-
 Result run(Communicator& self, const Request& request, bool async, const py::object& keep,
            const Place& place = std::nullopt) {
-  if (place) return enqueue(async, [&] { self.launch(request, gpu_place(place)); });
+  if (place) {
+    const GpuPlace where{place->first, place->second};
+    return enqueue(async, [&] { self.launch(request, where); });
+  }
   std::shared_ptr<void> owner = async ? kept(keep) : nullptr;
   const py::gil_scoped_release unlocked;
   return self.run(request, async, std::move(owner));
@@ -75,7 +76,10 @@ Result run(Communicator& self, const Request& request, bool async, const py::obj
 
 Result exchange(Communicator& self, const std::vector<Letter>& letters, bool async, const py::object& keep,
                 const Place& place) {
-  if (place) return enqueue(async, [&] { self.exchange_on_gpu(letters, gpu_place(place)); });
+  if (place) {
+    const GpuPlace where{place->first, place->second};
+    return enqueue(async, [&] { self.exchange_on_gpu(letters, where); });
+  }
   std::shared_ptr<void> owner = async ? kept(keep) : nullptr;
   const py::gil_scoped_release unlocked;
   return self.exchange(letters, async, std::move(owner));

@@ -88,6 +88,7 @@ void TorchBackend::exchange_on_gpu(const std::vector<GpuMessage>& messages) {
   ready.record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
   ready.block(stream);
   std::vector<Letter> letters;
+  letters.reserve(messages.size());
   for (const GpuMessage& message : messages) letters.push_back(message.letter);
   try {
     communicator_->exchange_on_gpu(letters,
