@@ -132,7 +132,12 @@ void define_gpu(py::module_& module) {
   module.def("gpu_copy", &copy, arg("to"), arg("from_"), arg("nbytes"), arg("stream"), Unlocked(),
              "Copies between host and device, either way, behind what the stream holds; waits for it.");
   py::class_<World>(module, "VirtualRanks", "All ranks of a world on one GPU, launched together.")
-      .def(py::init<int>(), arg("world"), Unlocked())
+      // Not Unlocked: that would hold while pybind11 enters the new object among all others, too.
+      .def(py::init([](int world) {
+             const py::gil_scoped_release unlocked;
+             return std::make_unique<World>(world);
+           }),
+           arg("world"))
       .def_property_readonly("world", &World::world)
       .def("chosen", &World::chosen, arg("collective"), arg("nbytes"))
       .def("prefer", &World::prefer, arg("collective"), arg("rules"))

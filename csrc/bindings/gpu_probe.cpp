@@ -51,7 +51,11 @@ void define_gpu_probe(py::module_& module) {
   py::class_<GpuGraph>(module, "GpuGraph", "Recorded calls.")
       .def("replay", &GpuGraph::replay, arg("stream"), Unlocked());
   py::class_<GpuTimer>(module, "GpuTimer", "The time between two points of a stream, by the GPU's clock.")
-      .def(py::init([] { return probe().timer(); }), Unlocked())
+      // Not Unlocked: that would hold while pybind11 enters the new object among all others, too.
+      .def(py::init([] {
+        const py::gil_scoped_release unlocked;
+        return probe().timer();
+      }))
       .def("start", &GpuTimer::start, arg("stream"), Unlocked())
       .def("stop", &GpuTimer::stop, arg("stream"), Unlocked())
       .def_property_readonly(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from gpu.test_collectives import ENTRIES, NO_KERNEL
 from gpu.worlds import WORLDS
 from hypothesis import given
 from hypothesis import strategies as st
+from ringtree import _core
 
 MOST = 16
 
@@ -188,3 +190,13 @@ def test_what_is_wrong_is_said_and_one_can_go_on(name: str) -> None:
 def test_worlds_that_do_not_fit_are_refused(world: int) -> None:
     with pytest.raises(rt.InvalidArgument, match=str(world)):
         rt.cuda.VirtualRanks(world)
+
+
+def test_threads_make_objects_of_the_core_at_once() -> None:
+    """Their constructors call CUDA without Python's lock, and must not enter the objects without it."""
+
+    def make(_: int) -> int:
+        return len([_core.GpuTimer() for _ in range(2000)])
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(make, range(4))) == [2000] * 4
