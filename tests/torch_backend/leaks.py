@@ -68,7 +68,9 @@ def main() -> None:
                     flush=True,
                 )
                 assert memory < GROWTH_BYTES
-                assert descriptors == threads == 0
+                # Fewer: the last group of the warm-up was still closing at the first look.
+                assert descriptors <= 0
+                assert threads <= 0
     assert not [name for name in os.listdir("/dev/shm") if name.startswith("ringtree-") and name not in names]
     print("nothing left behind")
 
