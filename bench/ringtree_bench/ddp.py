@@ -53,8 +53,10 @@ def ddp(models: str, rounds: int, json_path: Path | None, ranks: int | None) -> 
         screen.say(
             "# milliseconds, medians of the slowest rank; what they add to a silent step is communication"
         )
+        screen.say("# to alone: how many times as much Gloo adds to a step under no_sync() as ringtree")
         screen.say(
-            "# model    parameters    alone   silent     gloo ringtree  ratio  adding: gloo ringtree  ratio"
+            "# model    parameters    alone   silent     gloo ringtree  ratio"
+            "  adding: gloo ringtree  ratio  to alone"
         )
         for model in chosen:
             row = {**setting(world), "model": model.name, **measure(world, model, groups, rounds)}
@@ -157,13 +159,14 @@ def step(world: World, model: Any, net: Any, communicates: bool) -> float:
 def line_of(row: dict[str, Any]) -> str:
     """A row of the table."""
     times = [1000 * row[name] for name in ("alone", "silent", "gloo", "ringtree")]
-    _, silent, gloo, ours = times
-    added = [max(each - silent, 1e-3) for each in (gloo, ours)]
+    alone, silent, gloo, ours = times
+    added, to_alone = ([max(each - without, 1e-3) for each in (gloo, ours)] for without in (silent, alone))
 
     def cells() -> Iterator[str]:
         yield f"  {row['model']:<9}{row['parameters']:>10}"
         yield from (f"{each:>9.1f}" for each in times)
         yield f"{gloo / ours:>6.2f}x"
         yield f"{added[0]:>14.1f}{added[1]:>9.1f}{added[0] / added[1]:>6.1f}x"
+        yield f"{to_alone[0] / to_alone[1]:>9.1f}x"
 
     return "".join(cells())

@@ -7,7 +7,6 @@ import gc
 import os
 import socket
 import threading
-import time
 from pathlib import Path
 
 import torch
@@ -16,7 +15,6 @@ from torch_backend.ranks import TorchRanks
 
 GROUPS, CALLS = 10_000, 1_000_000
 WARM_UP = 0.1  # of each, before the first look
-STEADY_LOOKS = 20
 GROWTH_BYTES = 8 << 20  # c10d itself remembers names
 
 
@@ -25,21 +23,6 @@ def holdings() -> tuple[int, int, int]:
     gc.collect()
     private = next(line for line in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in line)
     return int(private.split()[1]) << 10, len(os.listdir("/proc/self/fd")), threading.active_count()
-
-
-def settled() -> tuple[int, int, int]:
-    """Once all ranks have come so far, and what they have let go of is closed.
-
-    Rank 0 serves the store: what its peers close it closes too, a moment later.
-    """
-    dist.barrier()
-    last, looks = holdings(), 0
-    while looks < STEADY_LOOKS:
-        time.sleep(0.05)
-        now = holdings()
-        looks = looks + 1 if now[1:] == last[1:] else 0
-        last = now
-    return last
 
 
 def make_groups(count: int) -> None:
@@ -64,9 +47,10 @@ def grow(port: int) -> dict[str, tuple[int, int, int]]:
     grown = {}
     for name, make, count in (("groups", make_groups, GROUPS), ("calls", make_calls, CALLS)):
         make(int(WARM_UP * count))
-        before = settled()
+        before = holdings()
         make(int((1 - WARM_UP) * count))
-        after = settled()
+        after = holdings()
+        dist.barrier()  # rank 0 serves the store, and closes what a rank that ends has closed
         grown[name] = (after[0] - before[0], after[1] - before[1], after[2] - before[2])
     return grown
 
