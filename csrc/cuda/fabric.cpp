@@ -13,9 +13,6 @@
 namespace ringtree {
 namespace {
 
-/// A block is worth its part in starting and ending a call from so many bytes on. Not measured yet.
-constexpr std::size_t kBytesPerChannel = std::size_t{32} << 10U;
-
 /// Lets kernels of this device use memory of another one that the same process drives. Whether they can.
 bool enable_peer(int device, int peer) {
   if (device == peer) return true;

@@ -20,9 +20,6 @@ namespace {
 /// buffer does, so that no element is torn. The reduction alone knows the type.
 using Byte = Element<1>;
 
-/// A channel begins at a multiple of so many bytes, so that two never write to one line of a cache.
-constexpr std::size_t kGrainBytes = 512;
-
 /// The part of a call that falls to one block.
 template <class Links>
 struct Share {

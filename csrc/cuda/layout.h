@@ -15,6 +15,12 @@ namespace ringtree {
 inline constexpr int kMaxDeviceRanks = kMaxGpuRanks;
 inline constexpr int kMaxChannels = 64;
 
+/// A block is worth its part in starting and ending a call from so many bytes on. Not measured yet.
+inline constexpr std::size_t kBytesPerChannel = std::size_t{32} << 10U;
+
+/// A channel begins at a multiple of so many bytes, so that two never write to one line of a cache.
+inline constexpr std::size_t kGrainBytes = 512;
+
 /// Packets of 16 bytes, half of which are flags: see packets.h.
 struct PacketShape {
   std::size_t message_bytes;  ///< of data, at most; a multiple of the cache line

@@ -12,9 +12,6 @@ namespace {
 
 using Byte = Element<1>;
 
-/// A channel begins at a multiple of so many bytes.
-constexpr std::size_t kGrainBytes = 512;
-
 /// The pieces of a letter that travel through one channel, one after the other.
 template <class Move>
 __device__ void each_piece(const GpuLetter& letter, int channel, int channels, std::size_t piece_bytes,

@@ -30,7 +30,6 @@ static_assert(sizeof(DeviceMessages) <= 4096, "it is a kernel's parameter");
 
 /// So many blocks share a letter: both of its ranks have to agree.
 RT_HD constexpr int message_channels(std::size_t bytes, int channels) {
-  constexpr std::size_t kBytesPerChannel = std::size_t{32} << 10U;  // not measured yet
   const std::size_t wanted = bytes / kBytesPerChannel + 1;
   // Half of the blocks that fit send, and half receive: all of them have to be resident.
   const auto most = static_cast<std::size_t>(channels < 2 ? 1 : channels / 2);

@@ -151,6 +151,7 @@ class TorchBackend final : public c10d::Backend {
   c10::intrusive_ptr<StreamWork> stream_work(c10::Device device, c10d::OpType type, const char* name,
                                              const Tensors& inputs, Tensors outputs);
   c10::Stream own_stream(c10::Device device);
+  c10::Stream own_stream_behind_current(c10::Device device);
   void throw_if_failed();
   void synchronize_gpu();
   c10::intrusive_ptr<Backend> part(const StorePtr& store, int rank, int size, const OptionsPtr& options);
@@ -159,6 +160,15 @@ class TorchBackend final : public c10d::Backend {
                 Tensors outputs);
   c10::intrusive_ptr<TorchWork> track(c10::intrusive_ptr<TorchWork> work);
   std::exception_ptr note(const std::exception_ptr& error);
+  /// Remembers what goes wrong in `call`, and throws it as torch wants it.
+  template <class Call>
+  void noting(Call call) {
+    try {
+      call();
+    } catch (...) {
+      std::rethrow_exception(note(std::current_exception()));
+    }
+  }
   Result start_message(c10d::OpType type, Tensors& tensors, int peer, int tag);
   Result start_message_on_gpu(c10d::OpType type, const at::Tensor& tensor, int peer);
   void exchange_on_gpu(const std::vector<GpuMessage>& messages);

@@ -10,6 +10,13 @@
 #include "torch/stream_work.h"
 
 namespace ringtree {
+namespace {
+
+GpuPlace place_of(const c10::Stream& stream) {
+  return {stream.device_index(), reinterpret_cast<GpuStream>(stream.native_handle())};
+}
+
+}  // namespace
 
 /// A call that blocks is enqueued on the caller's stream. Others go to a stream of the group's own, so that
 /// they overlap with what the caller enqueues next: they begin behind what it has enqueued so far, and
@@ -21,21 +28,10 @@ TorchBackend::Result TorchBackend::start_on_gpu(const Call& call, c10::Device de
     const std::lock_guard lock(mutex_);
     async = async || coalesces_;
   }
-  const c10::impl::VirtualGuardImpl gpu(device.type());
-  const c10::Stream current = gpu.getStream(device);
-  const c10::Stream stream = async ? own_stream(device) : current;
+  const c10::Stream stream = async ? own_stream_behind_current(device)
+                                   : c10::impl::VirtualGuardImpl(device.type()).getStream(device);
   auto work = stream_work(device, call.type, call.name, call.inputs, call.outputs);
-  if (async) {
-    c10::Event ready(device.type());
-    ready.record(current);
-    ready.block(stream);
-  }
-  try {
-    communicator_->launch(call.request,
-                          {device.index(), reinterpret_cast<GpuStream>(stream.native_handle())});
-  } catch (...) {
-    std::rethrow_exception(note(std::current_exception()));
-  }
+  noting([&] { communicator_->launch(call.request, place_of(stream)); });
   {
     const c10::StreamGuard here(stream);
     call.staging.finish();
@@ -82,20 +78,11 @@ TorchBackend::Result TorchBackend::start_message_on_gpu(c10d::OpType type, const
 /// Side by side, whatever their order.
 void TorchBackend::exchange_on_gpu(const std::vector<GpuMessage>& messages) {
   if (messages.empty()) return;
-  const c10::Device device = messages.front().tensor.device();
-  const c10::Stream stream = own_stream(device);
-  c10::Event ready(device.type());
-  ready.record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
-  ready.block(stream);
+  const c10::Stream stream = own_stream_behind_current(messages.front().tensor.device());
   std::vector<Letter> letters;
   letters.reserve(messages.size());
   for (const GpuMessage& message : messages) letters.push_back(message.letter);
-  try {
-    communicator_->exchange_on_gpu(letters,
-                                   {device.index(), reinterpret_cast<GpuStream>(stream.native_handle())});
-  } catch (...) {
-    std::rethrow_exception(note(std::current_exception()));
-  }
+  noting([&] { communicator_->exchange_on_gpu(letters, place_of(stream)); });
   for (const GpuMessage& message : messages) {
     {
       const c10::StreamGuard here(stream);
@@ -130,22 +117,23 @@ c10::Stream TorchBackend::own_stream(c10::Device device) {
   return *stream_;
 }
 
+/// The group's stream, once it waits for what the current one holds so far.
+c10::Stream TorchBackend::own_stream_behind_current(c10::Device device) {
+  const c10::Stream stream = own_stream(device);
+  c10::Event ready(device.type());
+  ready.record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  ready.block(stream);
+  return stream;
+}
+
 /// Until all calls are over.
 void TorchBackend::synchronize_gpu() {
-  try {
-    communicator_->synchronize();
-  } catch (...) {
-    std::rethrow_exception(note(std::current_exception()));
-  }
+  noting([this] { communicator_->synchronize(); });
 }
 
 /// For those who wait: on a GPU a call that goes wrong has nobody to tell.
 void TorchBackend::throw_if_failed() {
-  try {
-    communicator_->throw_if_failed();
-  } catch (...) {
-    std::rethrow_exception(note(std::current_exception()));
-  }
+  noting([this] { communicator_->throw_if_failed(); });
 }
 
 }  // namespace ringtree
