@@ -28,6 +28,17 @@ class Attempt:
         return self.ended - self.began
 
 
+@dataclass(frozen=True)
+class Difference:
+    """The last rank's call differs from what the others call."""
+
+    most: Call
+    last: Call
+    most_described: str
+    last_described: str
+    remark: str = ""
+
+
 def attempt(call: Callable[[], object]) -> Attempt:
     began = time.monotonic()
     error: BaseException | None = None

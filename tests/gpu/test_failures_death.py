@@ -1,6 +1,5 @@
 """A rank that dies, leaves or gives up ends the calls of the others on the GPU soon, and is named."""
 
-import os
 import re
 import signal
 import time
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import ringtree as rt
 from contract.attempts import DEAD, WITHIN_SECONDS, Attempt, assert_error, attempt
+from contract.killed import kill_in_the_middle
 from contract.processes import tell
 from gpu.attempts import OPENING_CALLS, on_the_way, sum_of_ranks, warm
 from gpu.memory import on_gpu, ones
@@ -85,18 +85,7 @@ def call_for_ever(comm: rt.Communicator) -> Attempt:
 @pytest.mark.parametrize("world", [2, 4])
 def test_a_rank_killed_from_outside_is_named_within_a_second(world: int) -> None:
     with start_processes(world, call_for_ever) as ranks:
-        for rank in range(world):
-            assert ranks.hear(rank) == "in the middle"
-        killed = time.monotonic()
-        os.kill(ranks.pids[1], signal.SIGKILL)
-        outcomes = ranks.outcomes()
-    assert outcomes.pop(1).exitcode == -signal.SIGKILL
-    for outcome in outcomes:
-        tried = outcome.result()
-        assert_error(
-            tried.error, rt.RankFailure, "rank 1 died (the process has ended) while", DEAD, ranks=(1,)
-        )
-        assert tried.ended - killed < WITHIN_SECONDS
+        kill_in_the_middle(ranks, world, 1, "rank 1 died (the process has ended) while", DEAD)
 
 
 def stop_one(comm: rt.Communicator, how: str) -> Attempt:

@@ -1,26 +1,14 @@
 """Ranks that call what others do not, or in another place, are told so: both calls are named, to all."""
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import ringtree as rt
-from contract.attempts import DEAD, WITHIN_SECONDS, Attempt, assert_error
-from gpu.attempts import Call, on_the_way, warm
+from contract.attempts import DEAD, WITHIN_SECONDS, Attempt, Difference, assert_error
+from gpu.attempts import on_the_way, warm
 from gpu.memory import ones
 from gpu.worlds import in_threads_and_processes, run_everywhere
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The last rank's call differs from what the others call."""
-
-    most: Call
-    last: Call
-    most_described: str
-    last_described: str
-
 
 DIFFERENCES = {
     "collective": Difference(

@@ -6,15 +6,15 @@ On the emulated device alone, which has as many GPUs as a test wants, and peer a
 import itertools
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import ringtree as rt
-from contract.attempts import DEAD, WITHIN_SECONDS, Attempt, assert_error
+from contract.attempts import DEAD, Attempt
 from contract.cases import Case, check, has_root, run_cases
+from contract.killed import kill_in_the_middle
 from contract.processes import run_processes
 from gpu import memory
 from gpu.devices import emulated, set_device
@@ -108,18 +108,7 @@ def call_for_ever_there(comm: rt.Communicator) -> Attempt:
 def test_a_killed_rank_is_named_and_leaves_nothing() -> None:
     names = segments()
     with start_processes(3, call_for_ever_there, environment=APART) as ranks:
-        for rank in range(3):
-            assert ranks.hear(rank) == "in the middle"
-        killed = time.monotonic()
-        os.kill(ranks.pids[1], signal.SIGKILL)
-        outcomes = ranks.outcomes()
-    assert outcomes.pop(1).exitcode == -signal.SIGKILL
-    for outcome in outcomes:
-        tried = outcome.result()
-        assert_error(
-            tried.error, rt.RankFailure, "rank 1 died (the process has ended) while", DEAD, ranks=(1,)
-        )
-        assert tried.ended - killed < WITHIN_SECONDS
+        kill_in_the_middle(ranks, 3, 1, "rank 1 died (the process has ended) while", DEAD)
     assert_nothing_stays(names)
 
 

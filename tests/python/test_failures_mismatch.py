@@ -2,7 +2,6 @@
 
 import re
 import threading
-from dataclasses import dataclass
 
 import pytest
 import ringtree as rt
@@ -10,7 +9,7 @@ from contract.attempts import (
     DEAD,
     WITHIN_SECONDS,
     Attempt,
-    Call,
+    Difference,
     assert_error,
     attempt,
     ones,
@@ -19,17 +18,6 @@ from contract.worlds import run_everywhere
 from ringtree._core import TRANSPORTS
 
 everywhere = pytest.mark.parametrize("transport", TRANSPORTS)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The last rank's call differs from what the others call."""
-
-    most: Call
-    last: Call
-    most_described: str
-    last_described: str
-    remark: str = ""
 
 
 def shares(comm: rt.Communicator, first: int) -> list[int]:

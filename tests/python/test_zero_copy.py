@@ -2,8 +2,6 @@
 
 import gc
 import os
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,8 @@ import numpy as np
 import pytest
 import ringtree as rt
 import torch
-from contract.attempts import USABLE, WITHIN_SECONDS, Attempt, assert_error, attempt
+from contract.attempts import USABLE, Attempt, assert_error, attempt
+from contract.killed import kill_in_the_middle
 from contract.processes import Processes, run_processes, tell
 from contract.worlds import run_everywhere
 from ringtree._core import TRANSPORTS
@@ -317,16 +316,7 @@ def run_until_someone_is_gone(comm: rt.Communicator, call: str) -> Attempt:
 @pytest.mark.parametrize("call", ["all_reduce", "sendrecv"])
 def test_a_rank_killed_while_peers_use_its_memory_is_named(call: str) -> None:
     with Processes(3, run_until_someone_is_gone, call) as ranks:
-        for rank in range(3):
-            assert ranks.hear(rank) == "in the middle"
-        killed = time.monotonic()
-        os.kill(ranks.pids[1], signal.SIGKILL)
-        outcomes = ranks.outcomes()
-    assert outcomes.pop(1).exitcode == -signal.SIGKILL
-    for outcome in outcomes:
-        tried = outcome.result()
-        assert_error(tried.error, rt.RankFailure, "rank 1 died", ranks=(1,))
-        assert tried.ended - killed < WITHIN_SECONDS
+        kill_in_the_middle(ranks, 3, 1, "rank 1 died")
 
 
 def copy_by_the_kernel_until_someone_is_gone(comm: rt.Communicator) -> Attempt:
@@ -343,13 +333,4 @@ def copy_by_the_kernel_until_someone_is_gone(comm: rt.Communicator) -> Attempt:
 
 def test_a_rank_killed_while_the_kernel_reads_its_memory_is_named() -> None:
     with Processes(3, copy_by_the_kernel_until_someone_is_gone) as ranks:
-        for rank in range(3):
-            assert ranks.hear(rank) == "in the middle"
-        killed = time.monotonic()
-        os.kill(ranks.pids[2], signal.SIGKILL)
-        outcomes = ranks.outcomes()
-    assert outcomes.pop(2).exitcode == -signal.SIGKILL
-    for outcome in outcomes:
-        tried = outcome.result()
-        assert_error(tried.error, rt.RankFailure, "rank 2 died", ranks=(2,))
-        assert tried.ended - killed < WITHIN_SECONDS
+        kill_in_the_middle(ranks, 3, 2, "rank 2 died")
