@@ -22,14 +22,16 @@ struct all_gather_one_shot {
     const std::size_t piece = window.template elements<T>();
 
     for (std::size_t round = 0; round < chunks.rounds(piece); ++round) {
-      const auto [begin, size] = chunks.piece(rank, round, piece);
-      const Span<const T> own = in.part(begin - chunks.chunk(rank).begin, size);
+      const auto part = [&](int chunk) {
+        const auto [begin, size] = chunks.piece(chunk, round, piece);
+        return out.part(begin, size);
+      };
+      const std::size_t begin = chunks.piece(rank, round, piece).begin - chunks.chunk(rank).begin;
+      const Span<const T> own = in.part(begin, part(rank).size());
+
       post(team, window, own);
-      for (int peer = 0; peer < links.world(); ++peer) {
-        const auto [peer_begin, peer_size] = chunks.piece(peer, round, piece);
-        if (peer != rank) fetch(team, window, peer, out.part(peer_begin, peer_size), Store::streamed);
-      }
-      team.stream(out.data() + begin, own.data(), size);
+      fetch_all<T>(team, window, chunks.widest(round, piece), part, Store::streamed);
+      team.stream(part(rank).data(), own.data(), own.size());
       window.done(team);
     }
   }

@@ -24,7 +24,7 @@ struct all_gather_zero_copy {
       team.get(peer, out.data() + begin, links.template input_of<T>(peer), size);
     }
     team.stream(out.data() + chunks.chunk(rank).begin, in.data(), in.size());
-    assemble(team, window, world);
+    assemble(team, window);
   }
 };
 

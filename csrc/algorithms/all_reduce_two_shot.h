@@ -29,28 +29,22 @@ struct all_reduce_two_shot {
     const std::size_t piece = window.template elements_each<T>();
 
     for (std::size_t round = 0; round < chunks.rounds(piece); ++round) {
-      const std::size_t stride = chunks.widest(round, piece), turn_bytes = stride * world * sizeof(T);
-      const Claim slot = window.claim(team, turn_bytes);
-      for (int peer = 0; peer < world; ++peer) {
-        const auto [begin, size] = chunks.piece(peer, round, piece);
-        if (peer != rank) team.copy(reinterpret_cast<T*>(slot.data) + peer * stride, in.data() + begin, size);
-      }
-      window.publish(team, slot, turn_bytes);
+      const std::size_t width = chunks.widest(round, piece);
+      const auto part = [&](auto buffer, int chunk) {
+        const auto [begin, size] = chunks.piece(chunk, round, piece);
+        return buffer.part(begin, size);
+      };
 
-      const auto [begin, size] = chunks.piece(rank, round, piece);
-      for (int peer = 0; peer < world; ++peer)
-        links.sources()[peer] = peer == rank
-                                    ? static_cast<const void*>(in.data() + begin)
-                                    : window.view(team, peer, turn_bytes) + rank * stride * sizeof(T);
-      const Span<T> mine = out.part(begin, size);
-      team.combine(mine.data(), links.sources(), world, size, op.closing());
+      post_parts<T>(team, links, window, width, [&](int peer) { return part(in, peer); });
+      links.sources()[rank] = part(in, rank).data();
+      window.each_part(team, width * sizeof(T),
+                       [&](int peer, const std::byte* shown) { links.sources()[peer] = shown; });
+      const Span<T> mine = part(out, rank);
+      team.combine(mine.data(), links.sources(), world, mine.size(), op.closing());
       window.done(team);
 
       post(team, window, Span<const T>(mine));
-      for (int peer = 0; peer < world; ++peer) {
-        const auto [peer_begin, peer_size] = chunks.piece(peer, round, piece);
-        if (peer != rank) fetch(team, window, peer, out.part(peer_begin, peer_size));
-      }
+      fetch_all<T>(team, window, width, [&](int peer) { return part(out, peer); });
       window.done(team);
     }
   }

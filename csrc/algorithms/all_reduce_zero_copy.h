@@ -37,7 +37,7 @@ struct all_reduce_zero_copy {
       for (int peer = 0; peer < world; ++peer)
         if (peer != rank) team.copy(links.template output_of<T>(peer) + begin, out.data() + begin, size);
     }
-    assemble(team, window, world);
+    assemble(team, window);
   }
 };
 

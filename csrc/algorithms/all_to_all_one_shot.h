@@ -23,25 +23,22 @@ struct all_to_all_one_shot {
   RT_HD static void run(Team& team, Links& links, Span<const T> in, const Chunks& in_chunks, Span<T> out,
                         const Chunks& out_chunks) {
     auto window = links.window();
-    const int rank = links.rank(), world = links.world();
+    const int rank = links.rank();
     const std::size_t piece = window.template elements_each<T>();
 
     for (std::size_t round = 0; round < in_chunks.rounds(piece); ++round) {
-      const std::size_t stride = in_chunks.widest(round, piece), turn_bytes = stride * world * sizeof(T);
-      const Claim slot = window.claim(team, turn_bytes);
-      for (int peer = 0; peer < world; ++peer) {
-        const auto [begin, size] = in_chunks.piece(peer, round, piece);
-        if (peer != rank) team.copy(reinterpret_cast<T*>(slot.data) + peer * stride, in.data() + begin, size);
-      }
-      window.publish(team, slot, turn_bytes);
-
-      for (int peer = 0; peer < world; ++peer) {
-        const auto [begin, size] = out_chunks.piece(peer, round, piece);
-        const T* shown =
-            peer == rank ? in.data() + in_chunks.piece(rank, round, piece).begin
-                         : reinterpret_cast<const T*>(window.view(team, peer, turn_bytes)) + rank * stride;
-        team.stream(out.data() + begin, shown, size);
-      }
+      const std::size_t width = in_chunks.widest(round, piece);
+      const auto sent = [&](int chunk) {
+        const auto [begin, size] = in_chunks.piece(chunk, round, piece);
+        return in.part(begin, size);
+      };
+      const auto receive = [&](int chunk, const std::byte* from) {
+        const auto [begin, size] = out_chunks.piece(chunk, round, piece);
+        store(team, out.data() + begin, from, size, Store::streamed);
+      };
+      post_parts<T>(team, links, window, width, sent);
+      receive(rank, reinterpret_cast<const std::byte*>(sent(rank).data()));
+      window.each_part(team, width * sizeof(T), receive);
       window.done(team);
     }
   }

@@ -33,7 +33,7 @@ struct all_to_all_zero_copy {
     }
     const auto [begin, size] = out_chunks.chunk(rank);
     team.stream(out.data() + begin, in.data() + share, size);
-    assemble(team, window, world);
+    assemble(team, window);
   }
 };
 

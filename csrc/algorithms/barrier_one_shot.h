@@ -14,7 +14,7 @@ struct barrier_one_shot {
   template <class Team, class Links>
   RT_HD static void run(Team& team, Links& links) {
     auto window = links.window();
-    assemble(team, window, links.world());
+    assemble(team, window);
   }
 };
 

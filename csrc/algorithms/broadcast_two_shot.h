@@ -24,7 +24,7 @@ struct broadcast_two_shot {
     const std::size_t piece = window.template elements_each<T>();
 
     for (std::size_t round = 0; round < chunks.rounds(piece); ++round) {
-      const std::size_t stride = chunks.widest(round, piece), turn_bytes = stride * world * sizeof(T);
+      const std::size_t width = chunks.widest(round, piece);
       const auto part = [&](int chunk) {
         const auto [begin, size] = chunks.piece(chunk, round, piece);
         return data.part(begin, size);
@@ -32,20 +32,15 @@ struct broadcast_two_shot {
       const Span<T> mine = part(rank);
 
       if (rank == root) {
-        const Claim slot = window.claim(team, turn_bytes);
-        for (int peer = 0; peer < world; ++peer)
-          if (peer != root)
-            team.copy(reinterpret_cast<T*>(slot.data) + peer * stride, part(peer).data(), part(peer).size());
-        window.publish(team, slot, turn_bytes);
+        post_parts<T>(team, links, window, width, part);
       } else {
-        const auto* shown = reinterpret_cast<const T*>(window.view(team, root, turn_bytes));
-        team.copy(mine.data(), shown + rank * stride, mine.size());
+        const std::byte* shown = window.view_part(team, root, width * sizeof(T));
+        store(team, mine.data(), shown, mine.size(), Store::cached);
       }
       window.done(team);
 
       post(team, window, Span<const T>(mine));
-      for (int peer = 0; peer < world; ++peer)
-        if (peer != rank && rank != root) fetch(team, window, peer, part(peer), Store::streamed);
+      if (rank != root) fetch_all<T>(team, window, width, part, Store::streamed);
       window.done(team);
     }
   }

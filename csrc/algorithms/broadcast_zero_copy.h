@@ -16,7 +16,7 @@ struct broadcast_zero_copy {
   RT_HD static void run(Team& team, Links& links, Span<T> data, int root) {
     auto window = links.window();
     if (links.rank() != root) team.get(root, data.data(), links.template input_of<T>(root), data.size());
-    assemble(team, window, links.world());
+    assemble(team, window);
   }
 };
 

@@ -25,7 +25,7 @@ struct gather_zero_copy {
       }
       team.copy(out.data() + chunks.chunk(root).begin, in.data(), in.size());
     }
-    assemble(team, window, world);
+    assemble(team, window);
   }
 };
 

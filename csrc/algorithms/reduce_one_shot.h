@@ -22,11 +22,10 @@ struct reduce_one_shot {
     for (std::size_t round = 0; round < whole.rounds(piece); ++round) {
       const auto [begin, size] = whole.piece(0, round, piece);
       if (links.rank() != root) {
-        post(team, window, in.part(begin, size));
+        post_to(team, window, root, in.part(begin, size));
       } else {
-        for (int peer = 0; peer < links.world(); ++peer)
-          links.sources()[peer] = peer == root ? static_cast<const void*>(in.data() + begin)
-                                               : window.view(team, peer, size * sizeof(T));
+        links.sources()[root] = in.data() + begin;
+        window.each_view(team, size * sizeof(T), [&](int peer, const std::byte* shown) { links.sources()[peer] = shown; });
         team.combine(out.data() + begin, links.sources(), links.world(), size, op.closing());
       }
       window.done(team);

@@ -24,19 +24,17 @@ struct reduce_scatter_one_shot {
     const std::size_t piece = window.template elements_each<T>();
 
     for (std::size_t round = 0; round < chunks.rounds(piece); ++round) {
-      const std::size_t stride = chunks.widest(round, piece), turn_bytes = stride * world * sizeof(T);
-      const Claim slot = window.claim(team, turn_bytes);
-      for (int peer = 0; peer < world; ++peer) {
-        const auto [begin, size] = chunks.piece(peer, round, piece);
-        if (peer != rank) team.copy(reinterpret_cast<T*>(slot.data) + peer * stride, in.data() + begin, size);
-      }
-      window.publish(team, slot, turn_bytes);
+      const std::size_t width = chunks.widest(round, piece);
+      const auto part = [&](int chunk) {
+        const auto [begin, size] = chunks.piece(chunk, round, piece);
+        return in.part(begin, size);
+      };
+      post_parts<T>(team, links, window, width, part);
 
       const auto [begin, size] = chunks.piece(rank, round, piece);
-      for (int peer = 0; peer < world; ++peer)
-        links.sources()[peer] = peer == rank
-                                    ? static_cast<const void*>(in.data() + begin)
-                                    : window.view(team, peer, turn_bytes) + rank * stride * sizeof(T);
+      links.sources()[rank] = part(rank).data();
+      window.each_part(team, width * sizeof(T),
+                       [&](int peer, const std::byte* shown) { links.sources()[peer] = shown; });
       team.combine(out.data() + (begin - chunks.chunk(rank).begin), links.sources(), world, size,
                    op.closing());
       window.done(team);

@@ -24,7 +24,7 @@ struct reduce_scatter_zero_copy {
     const auto [begin, size] = chunks.chunk(links.rank());
     for (int peer = 0; peer < world; ++peer) links.sources()[peer] = links.template input_of<T>(peer) + begin;
     team.combine(out.data(), links.sources(), world, size, op.closing());
-    assemble(team, window, world);
+    assemble(team, window);
   }
 };
 

@@ -23,7 +23,7 @@ struct reduce_zero_copy {
     const auto [begin, size] = Chunks::split(in.size(), world, kCacheLine / sizeof(T)).chunk(links.rank());
     for (int peer = 0; peer < world; ++peer) links.sources()[peer] = links.template input_of<T>(peer) + begin;
     team.combine(links.template output_of<T>(root) + begin, links.sources(), world, size, op.closing());
-    assemble(team, window, world);
+    assemble(team, window);
   }
 };
 

@@ -26,7 +26,7 @@ struct scatter_zero_copy {
       team.copy(out.data(), in.data() + begin, out.size());
     else
       team.get(root, out.data(), links.template input_of<T>(root) + begin, out.size());
-    assemble(team, window, links.world());
+    assemble(team, window);
   }
 };
 

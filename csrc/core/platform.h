@@ -121,53 +121,103 @@ struct alignas(16) Pack {
   std::uint32_t words[4];
 };
 
+/// Whose memory it is: the device's at large, or perhaps that of the running block, which takes the device a
+/// look at each address.
+enum class Where { global, anywhere };
+
+template <Where kWhere = Where::global>
 RT_HD inline Pack load_pack(const void* from) {
   Pack pack{};
 #ifdef __CUDA_ARCH__
-  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(pack.words[0]), "=r"(pack.words[1]), "=r"(pack.words[2]), "=r"(pack.words[3])
-               : "l"(from)
-               : "memory");
+  if constexpr (kWhere == Where::global)
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(pack.words[0]), "=r"(pack.words[1]), "=r"(pack.words[2]), "=r"(pack.words[3])
+                 : "l"(from)
+                 : "memory");
+  else
+    asm volatile("ld.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(pack.words[0]), "=r"(pack.words[1]), "=r"(pack.words[2]), "=r"(pack.words[3])
+                 : "l"(from)
+                 : "memory");
 #else
   std::memcpy(&pack, from, sizeof(pack));
 #endif
   return pack;
 }
 
-/// Half of a packet's words are its flag: whoever sees the flag in both halves has the data between them.
-RT_HD inline void store_packet(void* to, std::uint64_t data, std::uint32_t flag) {
+/// Half of a packet's words are its flag, one in each 8 bytes, which always arrive together: whoever sees both
+/// flags has the data beside them.
+RT_HD inline void store_packet(void* to, std::uint32_t first, std::uint32_t second, std::uint32_t flag) {
   const std::uint64_t high = std::uint64_t{flag} << 32;
-  const std::uint64_t first = (data & 0xFFFFFFFF) | high, second = data >> 32 | high;
 #ifdef __CUDA_ARCH__
   asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};"
                :
-               : "l"(to), "l"(first), "l"(second)
+               : "l"(to), "l"(first | high), "l"(second | high)
                : "memory");
 #else
   auto* const halves = static_cast<std::uint64_t*>(to);
-  __atomic_store_n(halves, first, __ATOMIC_RELAXED);
-  __atomic_store_n(halves + 1, second, __ATOMIC_RELAXED);
+  __atomic_store_n(halves, first | high, __ATOMIC_RELAXED);
+  __atomic_store_n(halves + 1, second | high, __ATOMIC_RELAXED);
 #endif
 }
 
 /// False: the packet with this flag is not there yet.
-RT_HD inline bool load_packet(const void* from, std::uint32_t flag, std::uint64_t& data) {
-  std::uint64_t first = 0, second = 0;
+RT_HD inline bool load_packet(const void* from, std::uint32_t flag, std::uint32_t& first,
+                              std::uint32_t& second) {
+  std::uint64_t one = 0, other = 0;
 #ifdef __CUDA_ARCH__
   asm volatile("ld.relaxed.sys.global.v2.u64 {%0, %1}, [%2];"
-               : "=l"(first), "=l"(second)
+               : "=l"(one), "=l"(other)
                : "l"(from)
                : "memory");
 #else
   const auto* const halves = static_cast<const std::uint64_t*>(from);
-  first = __atomic_load_n(halves, __ATOMIC_RELAXED);
-  second = __atomic_load_n(halves + 1, __ATOMIC_RELAXED);
+  one = __atomic_load_n(halves, __ATOMIC_RELAXED);
+  other = __atomic_load_n(halves + 1, __ATOMIC_RELAXED);
 #endif
-  data = (first & 0xFFFFFFFF) | second << 32;
-  return first >> 32 == flag && second >> 32 == flag;
+  first = static_cast<std::uint32_t>(one);
+  second = static_cast<std::uint32_t>(other);
+  return one >> 32 == flag && other >> 32 == flag;
 }
 
-/// Whether memory is the device's at large: load_pack() and store_pack() do not reach that of one block.
+/// The last word of a line is its flag. Between GPUs that NVLink joins, and on one, the 16 bytes arrive together:
+/// PTX has them as one access. The host keeps their order instead.
+RT_HD inline void store_line(void* to, const std::uint32_t (&data)[3], std::uint32_t flag) {
+#ifdef __CUDA_ARCH__
+  const std::uint64_t low = data[0] | std::uint64_t{data[1]} << 32;
+  const std::uint64_t high = data[2] | std::uint64_t{flag} << 32;
+  asm volatile("{\n .reg .b128 line;\n mov.b128 line, {%1, %2};\n st.relaxed.sys.global.b128 [%0], line;\n}"
+               :
+               : "l"(to), "l"(low), "l"(high)
+               : "memory");
+#else
+  auto* const words = static_cast<std::uint32_t*>(to);
+  for (int i = 0; i < 3; ++i) __atomic_store_n(words + i, data[i], __ATOMIC_RELAXED);
+  __atomic_store_n(words + 3, flag, __ATOMIC_RELEASE);
+#endif
+}
+
+/// False: the line with this flag is not there yet.
+RT_HD inline bool load_line(const void* from, std::uint32_t flag, std::uint32_t (&data)[3]) {
+#ifdef __CUDA_ARCH__
+  std::uint64_t low, high;
+  asm volatile("{\n .reg .b128 line;\n ld.relaxed.sys.global.b128 line, [%2];\n mov.b128 {%0, %1}, line;\n}"
+               : "=l"(low), "=l"(high)
+               : "l"(from)
+               : "memory");
+  data[0] = static_cast<std::uint32_t>(low);
+  data[1] = static_cast<std::uint32_t>(low >> 32);
+  data[2] = static_cast<std::uint32_t>(high);
+  return static_cast<std::uint32_t>(high >> 32) == flag;
+#else
+  const auto* const words = static_cast<const std::uint32_t*>(from);
+  if (__atomic_load_n(words + 3, __ATOMIC_ACQUIRE) != flag) return false;
+  for (int i = 0; i < 3; ++i) data[i] = __atomic_load_n(words + i, __ATOMIC_RELAXED);
+  return true;
+#endif
+}
+
+/// Whether memory is the device's at large.
 RT_HD inline bool is_global([[maybe_unused]] const void* memory) {
 #ifdef __CUDA_ARCH__
   std::uint32_t is;  // __isGlobal() breaks CUDA 13.0's compiler where it knows a pointer's type
@@ -186,12 +236,19 @@ __device__ inline std::byte* block_memory() {
 }
 #endif
 
+template <Where kWhere = Where::global>
 RT_HD inline void store_pack(void* to, const Pack& pack) {
 #ifdef __CUDA_ARCH__
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
-               :
-               : "l"(to), "r"(pack.words[0]), "r"(pack.words[1]), "r"(pack.words[2]), "r"(pack.words[3])
-               : "memory");
+  if constexpr (kWhere == Where::global)
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "l"(to), "r"(pack.words[0]), "r"(pack.words[1]), "r"(pack.words[2]), "r"(pack.words[3])
+                 : "memory");
+  else
+    asm volatile("st.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "l"(to), "r"(pack.words[0]), "r"(pack.words[1]), "r"(pack.words[2]), "r"(pack.words[3])
+                 : "memory");
 #else
   std::memcpy(to, &pack, sizeof(pack));
 #endif

@@ -5,6 +5,8 @@
 //   leads()                 whether this lane speaks for the team
 //   sync()                  every lane has come this far
 //   await(peer, ready)      returns once ready(order) holds; bounded, and ended by faults
+//   apart(n, wait, use)     use(i) for each i < n once wait(i, one) is over, where `one` awaits as the team does:
+//                           one after the other on the host; on the device lanes wait each on their own
 //   gave_up()               whether a wait has ended without that: what it waited for may not be looked at
 //   signal(peer, word, v)   publishes v in word, with everything written before it, and wakes `peer`
 //   signal_all(word, v)     the same towards every rank
@@ -70,6 +72,14 @@ class Solo {
       relax();
     }
     await_resting(peer, ready);
+  }
+
+  template <class Wait, class Use>
+  void apart(int count, Wait wait, Use use) {
+    for (int i = 0; i < count; ++i) {
+      wait(i, *this);
+      use(i);
+    }
   }
 
   void signal(int peer, std::uint64_t& word, std::uint64_t value) {

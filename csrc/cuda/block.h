@@ -41,6 +41,33 @@ class Block {
     join();
   }
 
+  /// One lane of the block, as what it waits for sees it: see apart().
+  class Lane {
+   public:
+    __device__ explicit Lane(Block& block) : block_(&block) {}
+    template <class Ready>
+    __device__ void await(int peer, Ready ready) {
+      block_->await_lane(peer, [&] { return ready(acquire); });
+    }
+    __device__ bool gave_up() const { return block_->gave_up(); }
+    __device__ void disagree(int peer, std::uint64_t /*sent*/, std::uint64_t /*expected*/) {
+      block_->disagree_alone(peer, 0);
+    }
+
+   private:
+    Block* block_;
+  };
+
+  /// To wait for peers one after the other would take a load from memory for each.
+  template <class Wait, class Use>
+  __device__ void apart(int count, Wait wait, Use use) {
+    Lane one(*this);
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) wait(i, one);
+    join();
+    if (gave_up_) return;
+    for (int i = 0; i < count; ++i) use(i);
+  }
+
   /// By each lane on its own, for something of its own; false if the call has failed. Ends with join().
   template <class Ready>
   __device__ bool await_lane(int peer, Ready ready) {
@@ -52,9 +79,9 @@ class Block {
     return false;
   }
 
-  /// By a lane that has seen what others have not: join() tells them.
-  __device__ void disagree_alone(int peer) {
-    if (!gave_up_) give_up(DeviceReport::mismatch, peer);
+  /// By a lane that has seen what others have not, the digest that `peer` has sent: join() tells them.
+  __device__ void disagree_alone(int peer, std::uint64_t sent) {
+    if (!gave_up_) give_up(DeviceReport::mismatch, peer, sent);
   }
 
   /// All lanes have come this far, and know alike whether the call has failed.
@@ -136,11 +163,14 @@ class Block {
   __device__ RT_NOINLINE static void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
     const auto target = reinterpret_cast<std::uintptr_t>(to);
     const std::uintptr_t skew = target ^ reinterpret_cast<std::uintptr_t>(from);
-    if (skew % sizeof(Pack) == 0 && is_global(to) && is_global(from)) {
+    if (skew % sizeof(Pack) == 0) {
       const std::size_t odd = -target % sizeof(Pack), head = odd < bytes ? odd : bytes;
       const std::size_t packs = (bytes - head) / sizeof(Pack), body = packs * sizeof(Pack);
       copy_each(to, from, head);
-      copy_packs(to + head, from + head, packs);
+      if (is_global(to) && is_global(from))
+        copy_packs<Where::global>(to + head, from + head, packs);
+      else
+        copy_packs<Where::anywhere>(to + head, from + head, packs);
       copy_each(to + head + body, from + head + body, bytes - head - body);
     } else if (skew % sizeof(std::uint32_t) == 0) {
       const std::size_t odd = -target % sizeof(std::uint32_t), head = odd < bytes ? odd : bytes;
@@ -160,18 +190,19 @@ class Block {
   }
 
   /// All loads of a sweep are under way before its first store, which would hold back the loads after it.
+  template <Where kWhere>
   __device__ static void copy_packs(std::byte* to, const std::byte* from, std::size_t packs) {
     const std::size_t lanes = blockDim.x;
     std::size_t begin = threadIdx.x;
     for (; begin + (kInFlight - 1) * lanes < packs; begin += kInFlight * lanes) {
       Pack loaded[kInFlight];
 #pragma unroll
-      for (int i = 0; i < kInFlight; ++i) loaded[i] = load_pack(from + (begin + i * lanes) * sizeof(Pack));
+      for (int i = 0; i < kInFlight; ++i) loaded[i] = load_pack<kWhere>(from + (begin + i * lanes) * sizeof(Pack));
 #pragma unroll
-      for (int i = 0; i < kInFlight; ++i) store_pack(to + (begin + i * lanes) * sizeof(Pack), loaded[i]);
+      for (int i = 0; i < kInFlight; ++i) store_pack<kWhere>(to + (begin + i * lanes) * sizeof(Pack), loaded[i]);
     }
     for (; begin < packs; begin += lanes)
-      store_pack(to + begin * sizeof(Pack), load_pack(from + begin * sizeof(Pack)));
+      store_pack<kWhere>(to + begin * sizeof(Pack), load_pack<kWhere>(from + begin * sizeof(Pack)));
   }
 
   DeviceRank* rank_;

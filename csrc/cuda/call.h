@@ -35,7 +35,7 @@ using Kernel = void (*)(DeviceCall);
 
 struct NamedKernel {
   Kernel kernel;        ///< null for what makes sense on the host alone
-  Kernel over_packets;  ///< for small messages; null if the algorithm needs credits
+  Kernel over_packets;  ///< for small messages; null if it uses its peers' buffers themselves
   const char* name;
 };
 

@@ -8,6 +8,7 @@
 #include "cuda/introduction.h"
 #include "cuda/kept.h"
 #include "cuda/messages.h"
+#include "cuda/protocol.h"
 #include "cuda/staging.h"
 
 namespace ringtree {
@@ -87,7 +88,10 @@ std::unique_ptr<Fabric> Fabric::of_virtual_ranks(int world) {
   if (world < 1 || world > kMaxDeviceRanks)
     throw InvalidArgument("virtual ranks: there may be 1 to " + std::to_string(kMaxDeviceRanks) + ", not " +
                           std::to_string(world));
-  return of_virtual_ranks(shape_for(std::vector<Introduction>(static_cast<std::size_t>(world), introduce())));
+  const Introduction own = introduce();
+  FabricShape shape = shape_for(std::vector<Introduction>(static_cast<std::size_t>(world), own));
+  settle_protocol(shape, own.protocol, true);
+  return of_virtual_ranks(shape);
 }
 
 std::unique_ptr<Fabric> Fabric::of_virtual_ranks(const FabricShape& shape) {
@@ -120,6 +124,9 @@ bool Fabric::connect(const std::vector<Introduction>& ranks, const GpuLibrary::E
     own.reaches_all = std::all_of(ranks.begin(), ranks.end(),
                                   [this](const Introduction& theirs) { return may_reach(device_, theirs); });
     if (!own.reaches_all) return own;
+    own.carries_lines = std::all_of(ranks.begin(), ranks.end(), [this](const Introduction& theirs) {
+      return ringtree::carries_lines(device_, theirs);
+    });
     ranks_.push_back(std::make_unique<Rank>(allocate_links(shape_.layout)));
     own.memory = ranks_[0]->links.get();
     check_cuda(cudaIpcGetMemHandle(&own.handle, own.memory), "cudaIpcGetMemHandle");
@@ -127,6 +134,9 @@ bool Fabric::connect(const std::vector<Introduction>& ranks, const GpuLibrary::E
   };
   const std::vector<Invitation> all = exchange_words(exchange, first_rank_, invite);
   if (!all_reach_all(all)) return false;
+  settle_protocol(shape_, ranks[0].protocol, std::all_of(all.begin(), all.end(), [](const Invitation& one) {
+                    return one.carries_lines;
+                  }));
   const auto accept = [&] {
     std::vector<std::byte*> memories;
     for (std::size_t peer = 0; peer < all.size(); ++peer) {
@@ -259,6 +269,7 @@ void Fabric::exchange(const std::vector<GpuLetter>& outgoing, const std::vector<
   call.layout = shape_.layout;
   call.sequence = sequence;
   call.timeout_ns = static_cast<std::uint64_t>(timeout_seconds * 1e9);
+  call.packet_bytes = shape_.packet_bytes;
   call.rank = ranks_[0]->on_device();
   call.own_rank = first_rank_;
   call.outgoing = static_cast<int>(outgoing.size());
@@ -279,7 +290,8 @@ void Fabric::exchange(const std::vector<GpuLetter>& outgoing, const std::vector<
   const int lanes = shape_.layout.channels < 2 ? std::max(shape_.lanes / 2, 1) : shape_.lanes;
   void* arguments[] = {&call};
   check_cuda(cudaLaunchKernel(&messages_kernel, dim3(static_cast<unsigned>(channels), 2),
-                              dim3(static_cast<unsigned>(lanes)), arguments, 0, stream),
+                              dim3(static_cast<unsigned>(lanes)), arguments,
+                              shape_.layout.packets.areas_bytes(), stream),
              "the launch of send and recv");
 }
 
@@ -297,7 +309,7 @@ void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t
   const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(ranks_.size()));
   const Kernel kernel = over_packets ? entry.over_packets : entry.kernel;
   const dim3 block(static_cast<unsigned>(shape_.lanes));
-  const std::size_t shared = over_packets ? shape_.layout.staging_bytes() : 0;
+  const std::size_t shared = over_packets ? shape_.layout.packets.staging_bytes(world()) : 0;
   void* arguments[] = {&call};
   // Blocks of one rank do not wait for one another, so that they need not be resident together.
   check_cuda(ranks_.size() == 1 ? cudaLaunchKernel(kernel, grid, block, arguments, shared, stream)

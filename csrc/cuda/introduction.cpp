@@ -6,6 +6,7 @@
 #include <random>
 
 #include "cuda/messages.h"
+#include "cuda/protocol.h"
 #include "cuda/runtime.h"
 
 namespace ringtree {
@@ -15,10 +16,6 @@ constexpr int kLanes = 512;
 
 /// Blocks that one call takes where each rank has a GPU to itself: the rest is for the program.
 constexpr int kChannelsAlone = 24;
-
-/// Packets carry twice the bytes, but their flag with them. NCCL changes over at a similar size; not
-/// measured.
-constexpr std::size_t kPacketBytes = std::size_t{64} << 10U;
 
 /// Blocks that one call takes where all goes over PCIe: few of them fill it, and each of them takes memory of
 /// the host. Not measured.
@@ -41,6 +38,15 @@ void load_kernels() {
   load(&scale_kernel, "premul_sum");
 }
 
+/// The number of their GPU in this process; negative: it does not see it. Launchers show a process its own alone,
+/// and CUDA IPC reaches the others.
+int number_of(const Introduction& theirs) {
+  int number = theirs.device;
+  if (is_near(theirs) || cudaDeviceGetByPCIBusId(&number, theirs.bus.data()) == cudaSuccess) return number;
+  cudaGetLastError();
+  return -1;
+}
+
 }  // namespace
 
 std::uint64_t this_process() {
@@ -51,15 +57,20 @@ std::uint64_t this_process() {
 bool is_near(const Introduction& theirs) { return theirs.process == this_process(); }
 
 bool may_reach(int device, const Introduction& theirs) {
-  int peer = theirs.device;
-  if (!is_near(theirs) && cudaDeviceGetByPCIBusId(&peer, theirs.bus.data()) != cudaSuccess) {
-    cudaGetLastError();  // launchers show a process its own GPU alone, and CUDA IPC reaches the others
-    return true;
-  }
-  if (peer == device) return true;
+  const int peer = number_of(theirs);
+  if (peer < 0 || peer == device) return true;
   int can = 0;
   check_cuda(cudaDeviceCanAccessPeer(&can, device, peer), "cudaDeviceCanAccessPeer");
   return can != 0;
+}
+
+bool carries_lines(int device, const Introduction& theirs) {
+  const int peer = number_of(theirs);
+  if (peer < 0 || peer == device) return peer == device;
+  int joined = 0;
+  check_cuda(cudaDeviceGetP2PAttribute(&joined, cudaDevP2PAttrNativeAtomicSupported, device, peer),
+             "cudaDeviceGetP2PAttribute");
+  return joined != 0;
 }
 
 Introduction introduce() {
@@ -68,6 +79,7 @@ Introduction introduce() {
     throw TransportError("GPU " + std::to_string(device) +
                          " has no cooperative launch, which ringtree's kernels need");
   Introduction own{};
+  own.protocol = protocol_wanted();
   const std::string bus = bus_of(device);
   std::copy_n(bus.begin(), std::min(bus.size(), own.bus.size() - 1), own.bus.begin());
   own.process = this_process();
@@ -92,15 +104,17 @@ FabricShape shape_for(const std::vector<Introduction>& all) {
     channels = std::min(channels, std::clamp(one.multiprocessors / static_cast<int>(sharers), 1, most));
     lanes = std::min(lanes, one.lanes);
   }
-  return {DeviceLayout::of(world, channels), lanes, kPacketBytes};
+  return {DeviceLayout::of(world, channels), lanes, 0};
 }
 
 /// Without packets, of which every lane would poll its own over PCIe: not tried yet.
 FabricShape staged_shape_for(const std::vector<Introduction>& all) {
   FabricShape shape = shape_for(all);
+  if (all[0].protocol == GpuProtocol::packets || all[0].protocol == GpuProtocol::lines)
+    throw InvalidArgument(
+        "RINGTREE_GPU_PROTOCOL: without peer access there are no packets: take simple, or leave it out");
   shape.layout.channels = std::min(shape.layout.channels, kStagedChannels);
   shape.layout.packets = {};
-  shape.packet_bytes = 0;
   return shape;
 }
 

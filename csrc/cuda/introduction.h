@@ -14,6 +14,7 @@
 #include "core/errors.h"
 #include "core/gpu.h"
 #include "cuda/fabric.h"
+#include "cuda/protocol.h"
 
 namespace ringtree {
 
@@ -24,11 +25,13 @@ struct Introduction {
   int device;  ///< the GPU's number there
   int multiprocessors;
   int lanes;
+  GpuProtocol protocol;  ///< that it wants; rank 0's counts
 };
 
 /// Once they have memory on their GPUs.
 struct Invitation {
-  bool reaches_all;  ///< so far as CUDA tells; if not, there is no memory
+  bool reaches_all;    ///< so far as CUDA tells; if not, there is no memory
+  bool carries_lines;  ///< to and from all
   std::byte* memory;
   cudaIpcMemHandle_t handle;
 };
@@ -47,10 +50,15 @@ bool is_near(const Introduction& theirs);
 /// Whether kernels on `device` can use memory of a peer's GPU; also if only the attempt will tell.
 bool may_reach(int device, const Introduction& theirs);
 
+/// Whether what kernels on `device` store in that GPU's memory at once arrives there at once, 16 bytes of it:
+/// that is what GPUs can do which NVLink joins.
+bool carries_lines(int device, const Introduction& theirs);
+
 /// Of the calling thread's device. Throws TransportError if kernels of ringtree cannot run there.
 Introduction introduce();
 
-/// The narrowest GPU decides for all: ranks have to cut a call into the same channels.
+/// The narrowest GPU decides for all: ranks have to cut a call into the same channels. The protocol is not
+/// settled then.
 FabricShape shape_for(const std::vector<Introduction>& all);
 /// The same for links in memory of the host.
 FabricShape staged_shape_for(const std::vector<Introduction>& all);

@@ -189,8 +189,8 @@ constexpr NamedKernel kernels_of(const char* name) {
   NamedKernel kernels{nullptr, nullptr, name};
   if constexpr (!kIsHostOnly<Algorithm>)
     kernels.kernel = &collective_kernel<kCollective, Algorithm, DeviceLinks>;
-  if constexpr (kSeesEveryone<Algorithm>)
-    kernels.over_packets = &collective_kernel<kCollective, Algorithm, PacketLinks>;
+  if constexpr (!kIsHostOnly<Algorithm> && kAccessOf<Algorithm> == Access::none)
+    kernels.over_packets = &collective_kernel<kCollective, Algorithm, PacketLinks<kSeesEveryone<Algorithm>>>;
   return kernels;
 }
 

@@ -9,7 +9,8 @@
 #include <cstdint>
 
 #include "cuda/layout.h"
-#include "cuda/packets.h"
+#include "cuda/packet_lanes.h"
+#include "cuda/packet_window.h"
 #include "cuda/state.h"
 #include "link/slots.h"
 #include "link/window.h"
@@ -105,15 +106,40 @@ class DeviceLinks {
   void* outputs_[kMaxDeviceRanks] = {};
 };
 
-/// The same for small messages, whose window is one of packets.
+/// The same for small and middle sizes: all goes in packets.
+template <bool kAllSee>
 class PacketLinks : public DeviceLinks {
  public:
-  using DeviceLinks::DeviceLinks;
+  __device__ PacketLinks(std::byte* const* memories, const DeviceLayout& layout, ChannelState& state,
+                         std::uint64_t digest, int rank, int channel)
+      : DeviceLinks(memories, layout, state, digest, rank, channel),
+        areas_(block_memory(), layout.packets.piece_bytes) {}
 
-  // NOLINTNEXTLINE(bugprone-derived-method-shadowing-base-method): that is the one difference
-  __device__ PacketWindow window() const {
-    return {memories_, channel_offset_, *layout_, state_->packets, block_memory(), digest_, rank_};
+  // NOLINTBEGIN(bugprone-derived-method-shadowing-base-method): those are the differences
+  __device__ PacketSender to(int peer) { return to(peer, digest_); }
+  __device__ PacketSender to(int peer, std::uint64_t digest) {
+    return {memories_[peer] + channel_offset_ + layout_->packet_lane_offset(rank_), layout_->packets,
+            state_->packets_sent[peer], areas_, digest, peer};
   }
+  __device__ PacketReceiver from(int peer) { return from(peer, digest_); }
+  __device__ PacketReceiver from(int peer, std::uint64_t digest) {
+    return {memories_[rank_] + channel_offset_ + layout_->packet_lane_offset(peer), layout_->packets,
+            state_->packets_received[peer], areas_, digest, peer};
+  }
+  __device__ PacketWindow<kAllSee> window() const {
+    return {memories_, channel_offset_, *layout_, state_->packet_window, block_memory(), digest_, rank_};
+  }
+  template <class T>
+  __device__ std::size_t elements() const {
+    return layout_->packets.piece_bytes / sizeof(T);
+  }
+  // NOLINTEND(bugprone-derived-method-shadowing-base-method)
+
+  /// What goes in slots all the same.
+  __device__ const DeviceLinks& slots() const { return *this; }
+
+ private:
+  PacketAreas areas_;
 };
 
 }  // namespace ringtree

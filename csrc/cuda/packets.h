@@ -1,14 +1,11 @@
-// Direct steps for small messages: every word travels with its own flag, so that nothing has to be published
-// after it, and nothing waits for a credit.
+// Messages in packets: every word travels with its own flag, so that nothing has to be published after it, no
+// fence holds up the next step, and the receiver's first look at the last word ends its wait.
 //
-//     writer                                          each reader
-//     publish: packets into every peer's inbox        view: looks at its own inbox until all packets of
-//              {data, flag, data, flag}  ------->           this turn are there
+//     packets   {data, flag, data, flag}    8 bytes of data; arrive in halves at worst, so they can cross PCIe
+//     lines     {data, data, data, flag}   12 bytes of data; need links that carry 16 bytes at once
 //
-// A window (link/window.h) by another protocol: the same steps, so the same algorithms run over it. But only
-// those in which every rank looks at every other one in each turn, because an inbox has two slots: who has
-// everybody's packets of turn t knows that everybody has read turn t - 1, whose slot turn t + 1 will take.
-// Source: NCCL's LL protocol; Z. Hu et al., Demystifying NCCL (2025).
+// Both are one store and one load of 16 bytes (the same instructions: docs/kernels.md).
+// Source: NCCL's LL and LL128 protocols; Z. Hu et al., Demystifying NCCL (2025).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -18,99 +15,105 @@
 
 #include "core/platform.h"
 #include "cuda/layout.h"
-#include "link/slots.h"
-#include "link/window.h"
 
 namespace ringtree {
 
-class PacketWindow {
+/// For those who look for packets alone.
+struct Nowhere {
+  __device__ static constexpr bool has_come() { return false; }
+  __device__ static constexpr std::uint64_t digest() { return 0; }
+};
+
+/// One message, on the way to an inbox or out of it.
+class PacketMessage {
  public:
-  /// `memories` as in DeviceLinks; `staging` is memory of the block for every rank's message.
-  __device__ PacketWindow(std::byte* const* memories, std::size_t channel_offset, const DeviceLayout& layout,
-                          PacketCursor& cursor, std::byte* staging, std::uint64_t digest, int rank)
-      : memories_(memories),
-        inbox_offset_(channel_offset + layout.inbox_offset()),
-        layout_(&layout),
-        cursor_(&cursor),
-        turn_(cursor.turn),
-        staging_(staging),
+  /// `turn` numbers the messages of one inbox; `data` is memory of the block, or of whoever has it aligned to
+  /// words, with room for whole ones.
+  __device__ PacketMessage(const PacketShape& shape, std::uint64_t digest, std::uint64_t turn, std::byte* data,
+                           std::size_t bytes)
+      : data_(reinterpret_cast<std::uint32_t*>(data)),
+        words_((bytes + 3) / 4),
         digest_(digest),
-        rank_(rank) {}
+        bytes_(static_cast<std::uint32_t>(bytes)),
+        flag_(static_cast<std::uint32_t>(turn % 0xFFFFFFFF) + 1),
+        packets_(static_cast<std::uint32_t>(shape.packets_of(bytes))),
+        lines_(shape.lines) {}
 
-  template <class T>
-  __device__ std::size_t elements() const {
-    return layout_->packets.message_bytes / sizeof(T);
-  }
-  template <class T>
-  __device__ std::size_t elements_each() const {
-    return layout_->packets.message_bytes / static_cast<unsigned>(layout_->world) / kCacheLine * kCacheLine /
-           sizeof(T);
-  }
+  __device__ std::uint32_t packets() const { return packets_; }
 
-  template <class Team>
-  __device__ Claim claim(Team& /*team*/, std::size_t /*bytes*/) {
-    return {nullptr, turn_, staged(rank_)};
-  }
-
-  template <class Team>
-  __device__ void publish(Team& team, const Claim& /*claim*/, std::size_t bytes) {
-    team.sync();  // every lane has staged its part
-    if (team.gave_up()) return;
-    const auto* words = reinterpret_cast<const std::uint64_t*>(staged(rank_));
-    for (std::size_t i = threadIdx.x; i < PacketShape::packets_of(bytes); i += blockDim.x) {
-      const std::uint64_t word = i == 0 ? digest_ : i == 1 ? bytes : words[i - PacketShape::kHeader];
-      for (int step = 1; step < layout_->world; ++step) {  // not all at once to the same one
-        const int peer = rank_ + step < layout_->world ? rank_ + step : rank_ + step - layout_->world;
-        store_packet(inbox(peer, rank_) + i * sizeof(Pack), word, flag());
-      }
+  /// Packet `i` into the inbox at `to`.
+  __device__ void put(std::byte* to, std::uint32_t i) const {
+    std::byte* const place = to + i * sizeof(Pack);
+    if (lines_) {
+      const std::uint32_t line[] = {i == 0 ? low(digest_) : word(3 * i - 3),
+                                    i == 0 ? high(digest_) : word(3 * i - 2),
+                                    i == 0 ? bytes_ : word(3 * i - 1)};
+      store_line(place, line, flag_);
+    } else {
+      const bool is_digest = i == 0, is_size = i == 1;
+      store_packet(place,
+                   is_digest ? low(digest_)
+                   : is_size ? bytes_
+                             : word(2 * i - 4),
+                   is_digest ? high(digest_)
+                   : is_size ? 0
+                             : word(2 * i - 3),
+                   flag_);
     }
   }
 
-  template <class Team>
-  __device__ const std::byte* view(Team& team, int peer, std::size_t bytes) {
-    if (peer == rank_) return staged(rank_);
-    auto* words = reinterpret_cast<std::uint64_t*>(staged(peer));
-    for (std::size_t i = threadIdx.x; i < PacketShape::packets_of(bytes); i += blockDim.x) {
-      std::uint64_t word = 0;
-      const std::byte* packet = inbox(rank_, peer) + i * sizeof(Pack);
-      if (!team.await_lane(peer, [&] { return load_packet(packet, flag(), word); })) break;
-      if (i >= PacketShape::kHeader)
-        words[i - PacketShape::kHeader] = word;
-      else if (word != (i == 0 ? digest_ : bytes))
-        team.disagree_alone(peer);  // before others have waited long for packets that may never come
+  /// By a lane of `team` on its own: packet `i` out of the inbox at `from`, once `peer` has put it there. False
+  /// if the call has failed. Ends with the team's join(). `elsewhere` looks where the peer may have sent what it
+  /// takes for this message.
+  template <class Team, class Elsewhere = Nowhere>
+  __device__ bool take(Team& team, int peer, const std::byte* from, std::uint32_t i,
+                       Elsewhere elsewhere = {}) const {
+    const std::byte* const place = from + i * sizeof(Pack);
+    std::uint32_t got[3] = {};
+    bool is_here = false;
+    const auto look = [&] {
+      is_here = lines_ ? load_line(place, flag_, got) : load_packet(place, flag_, got[0], got[1]);
+      return is_here;
+    };
+    if (!team.await_lane(peer, [&] { return look() || elsewhere.has_come(); })) return false;
+    if (!is_here && !look()) return disagree(team, peer, elsewhere.digest());
+    if (lines_) {
+      if (i == 0) return (got[2] == bytes_ && digest_in(got) == digest_) || disagree(team, peer, digest_in(got));
+      for (std::uint32_t j = 0; j < 3; ++j) keep(3 * i - 3 + j, got[j]);
+    } else {
+      if (i == 0) return digest_in(got) == digest_ || disagree(team, peer, digest_in(got));
+      if (i == 1) return got[0] == bytes_ || disagree(team, peer, digest_);
+      for (std::uint32_t j = 0; j < 2; ++j) keep(2 * i - 4 + j, got[j]);
     }
-    team.join();
-    return staged(peer);
-  }
-
-  template <class Team>
-  __device__ void done(Team& team) {
-    team.sync();
-    ++turn_;
-    if (team.leads()) cursor_->turn = turn_;
+    return true;
   }
 
  private:
-  /// Never 0, which fresh memory holds. It comes again after four billion turns: what was left behind then,
-  /// in a packet that no message since has used, would pass for new.
-  __device__ std::uint32_t flag() const { return static_cast<std::uint32_t>(turn_ % 0xFFFFFFFF) + 1; }
-
-  __device__ std::byte* staged(int rank) const {
-    return staging_ + static_cast<std::size_t>(rank) * layout_->packets.message_bytes;
+  __device__ static std::uint32_t low(std::uint64_t digest) { return static_cast<std::uint32_t>(digest); }
+  __device__ static std::uint32_t high(std::uint64_t digest) { return static_cast<std::uint32_t>(digest >> 32); }
+  __device__ static std::uint64_t digest_in(const std::uint32_t (&got)[3]) {
+    return got[0] | std::uint64_t{got[1]} << 32;
+  }
+  /// At once: others would wait long for packets that may never come.
+  template <class Team>
+  __device__ static bool disagree(Team& team, int peer, std::uint64_t sent) {
+    team.disagree_alone(peer, sent);
+    return false;
+  }
+  __device__ std::uint32_t word(std::uint32_t index) const { return index < words_ ? data_[index] : 0; }
+  __device__ void keep(std::uint32_t index, std::uint32_t value) const {
+    if (index < words_) data_[index] = value;
   }
 
-  __device__ std::byte* inbox(int owner, int sender) const {
-    return memories_[owner] + inbox_offset_ + layout_->packets.offset_of(turn_ % 2, sender, layout_->world);
-  }
-
-  std::byte* const* memories_;
-  std::size_t inbox_offset_;
-  const DeviceLayout* layout_;
-  PacketCursor* cursor_;
-  std::uint64_t turn_;
-  std::byte* staging_;
+  std::uint32_t* data_;
+  std::size_t words_;
   std::uint64_t digest_;
-  int rank_;
+  std::uint32_t bytes_;
+  /// Never 0, which fresh memory holds. It comes again after four billion turns: what was left behind then, in a
+  /// packet that no message since has used, would pass for new.
+  std::uint32_t flag_;
+  std::uint32_t packets_;
+  bool lines_;
 };
 
 }  // namespace ringtree

@@ -21,10 +21,10 @@ inline constexpr int kRegistersPerPack = kPerPack<T> * (sizeof(Accumulator<T>) =
 template <class T>
 inline constexpr int kPacks = kRegistersPerPack<T> <= 8 ? 4 : 2;
 
-template <int kCount, class T>
+template <Where kWhere, int kCount, class T>
 __device__ void take(Pack (&packs)[kCount], const T* from, std::size_t stride) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) packs[i] = load_pack(from + i * stride);
+  for (int i = 0; i < kCount; ++i) packs[i] = load_pack<kWhere>(from + i * stride);
 }
 
 template <class T>
@@ -42,13 +42,13 @@ __device__ T finished(Accumulator<T> sum, [[maybe_unused]] int divisor) {
 }
 
 /// `kCount` packs of every source, from `begin` on, `stride` elements apart.
-template <int kCount, class T, class Functor>
+template <Where kWhere, int kCount, class T, class Functor>
 __device__ void combine_packs(T* destination, const void* const* sources, int n_sources, std::size_t begin,
                               std::size_t stride, [[maybe_unused]] int divisor) {
   const auto begin_of = [&](int source) { return static_cast<const T*>(sources[source]) + begin; };
   Pack now[kCount], next[kCount] = {};
-  take(now, begin_of(0), stride);
-  if (n_sources > 1) take(next, begin_of(1), stride);
+  take<kWhere>(now, begin_of(0), stride);
+  if (n_sources > 1) take<kWhere>(next, begin_of(1), stride);
   Accumulator<T> sums[kCount][kPerPack<T>];
 #pragma unroll
   for (int i = 0; i < kCount; ++i)
@@ -57,7 +57,7 @@ __device__ void combine_packs(T* destination, const void* const* sources, int n_
   for (int source = 1; source < n_sources; ++source) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) now[i] = next[i];
-    if (source + 1 < n_sources) take(next, begin_of(source + 1), stride);
+    if (source + 1 < n_sources) take<kWhere>(next, begin_of(source + 1), stride);
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
 #pragma unroll
@@ -71,7 +71,7 @@ __device__ void combine_packs(T* destination, const void* const* sources, int n_
       const T value = finished<T>(sums[i][j], divisor);
       memcpy(reinterpret_cast<std::byte*>(&result) + j * sizeof(T), &value, sizeof(T));
     }
-    store_pack(destination + begin + i * stride, result);
+    store_pack<kWhere>(destination + begin + i * stride, result);
   }
 }
 
@@ -86,20 +86,22 @@ __device__ void combine_each(T* destination, const void* const* sources, int n_s
   }
 }
 
-/// Elements before the first whole pack; all of them, if the arrays are not aligned alike, or not all in the
-/// memory that packs are loaded from.
+/// Elements before the first whole pack; all of them, if the arrays are not aligned alike.
 template <class T>
 __device__ std::size_t unaligned(const T* destination, const void* const* sources, int n_sources,
                                  std::size_t count) {
   const auto target = reinterpret_cast<std::uintptr_t>(destination);
   std::uintptr_t skew = target % sizeof(T);
-  if (!is_global(destination)) return count;
-  for (int source = 0; source < n_sources; ++source) {
-    if (!is_global(sources[source])) return count;
+  for (int source = 0; source < n_sources; ++source)
     skew |= (reinterpret_cast<std::uintptr_t>(sources[source]) ^ target) % sizeof(Pack);
-  }
   const std::size_t head = -target % sizeof(Pack) / sizeof(T);
   return skew != 0 || head > count ? count : head;
+}
+
+__device__ bool all_global(const void* destination, const void* const* sources, int n_sources) {
+  bool all = is_global(destination);
+  for (int source = 0; source < n_sources; ++source) all = all && is_global(sources[source]);
+  return all;
 }
 
 template <class T, class Functor>
@@ -110,10 +112,15 @@ __device__ __noinline__ void combine(void* destination, const void* const* sourc
   const std::size_t lane = threadIdx.x * static_cast<std::size_t>(kPerPack<T>);
   std::size_t done = unaligned(out, sources, n_sources, count);
   combine_each<T, Functor>(out, sources, n_sources, 0, done, divisor);
-  for (; done + row * kPacks<T> <= count; done += row * kPacks<T>)
-    combine_packs<kPacks<T>, T, Functor>(out, sources, n_sources, done + lane, row, divisor);
-  for (; done + row <= count; done += row)
-    combine_packs<1, T, Functor>(out, sources, n_sources, done + lane, row, divisor);
+  if (all_global(out, sources, n_sources)) {
+    for (; done + row * kPacks<T> <= count; done += row * kPacks<T>)
+      combine_packs<Where::global, kPacks<T>, T, Functor>(out, sources, n_sources, done + lane, row, divisor);
+    for (; done + row <= count; done += row)
+      combine_packs<Where::global, 1, T, Functor>(out, sources, n_sources, done + lane, row, divisor);
+  } else {  // pieces in packets are small
+    for (; done + row <= count; done += row)
+      combine_packs<Where::anywhere, 1, T, Functor>(out, sources, n_sources, done + lane, row, divisor);
+  }
   combine_each<T, Functor>(out, sources, n_sources, done, count, divisor);
 }
 

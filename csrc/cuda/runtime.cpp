@@ -23,7 +23,7 @@ OnDevice::OnDevice(int device) {
 OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what) {
-  constexpr std::size_t kMayBeMapped = std::size_t{64} << 10U;
+  constexpr std::size_t kMayBeMapped = std::size_t{128} << 10U;
   const std::size_t room = bytes < kMayBeMapped ? bytes : std::max(bytes, kSmallestMappedBytes);
   void* memory = take_kept_on_device(bytes);
   if (memory == nullptr && cudaMalloc(&memory, room) != cudaSuccess) {

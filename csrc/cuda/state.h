@@ -18,7 +18,9 @@ struct ChannelState {
   LaneCursor sent[kMaxDeviceRanks];
   LaneCursor received[kMaxDeviceRanks];
   WindowCursor window;
-  PacketCursor packets;
+  LaneCursor packets_sent[kMaxDeviceRanks];
+  LaneCursor packets_received[kMaxDeviceRanks];
+  PacketCursor packet_window;
 };
 
 /// What a block is made of: see GpuBlockTable.

@@ -6,7 +6,6 @@
 #include "core/platform.h"
 #include "core/span.h"
 #include "link/slots.h"
-#include "link/window.h"
 
 namespace ringtree {
 
@@ -27,24 +26,24 @@ RT_HD void store(Team& team, T* destination, const std::byte* arrived, std::size
 }
 
 /// Sends `piece`.
-template <class Team, class T>
-RT_HD void push(Team& team, Sender to, Span<const T> piece) {
+template <class Team, class To, class T>
+RT_HD void push(Team& team, To to, Span<const T> piece) {
   const Claim slot = to.claim(team, piece.size_bytes());
   team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
   to.publish(team, slot, piece.size_bytes());
 }
 
 /// Receives `piece`.
-template <class Team, class T>
-RT_HD void pull(Team& team, Receiver from, Span<T> piece, Store how = Store::cached) {
+template <class Team, class From, class T>
+RT_HD void pull(Team& team, From from, Span<T> piece, Store how = Store::cached) {
   const Claim arrived = from.arrival(team, piece.size_bytes());
   store(team, piece.data(), arrived.data, piece.size(), how);
   from.release(team, arrived);
 }
 
 /// destination = arrival op local, or local op arrival.
-template <class Team, class T, class Op>
-RT_HD void pull_combine(Team& team, Receiver from, Span<T> destination, Span<const T> local, const Op& op,
+template <class Team, class From, class T, class Op>
+RT_HD void pull_combine(Team& team, From from, Span<T> destination, Span<const T> local, const Op& op,
                         Arrival side = Arrival::left) {
   const Claim arrived = from.arrival(team, local.size_bytes());
   const void* left_first[] = {arrived.data, local.data()};
@@ -54,8 +53,8 @@ RT_HD void pull_combine(Team& team, Receiver from, Span<T> destination, Span<con
 }
 
 /// Passes on what arrives, combined with `local`: slot to slot, `local` is only read.
-template <class Team, class T, class Op>
-RT_HD void relay(Team& team, Receiver from, Sender to, Span<const T> local, const Op& op) {
+template <class Team, class From, class To, class T, class Op>
+RT_HD void relay(Team& team, From from, To to, Span<const T> local, const Op& op) {
   const Claim arrived = from.arrival(team, local.size_bytes());
   const Claim slot = to.claim(team, local.size_bytes());
   const void* sources[] = {arrived.data, local.data()};
@@ -65,8 +64,8 @@ RT_HD void relay(Team& team, Receiver from, Sender to, Span<const T> local, cons
 }
 
 /// Keeps what arrives and passes it on.
-template <class Team, class T>
-RT_HD void forward(Team& team, Receiver from, Sender to, Span<T> piece, Store how = Store::cached) {
+template <class Team, class From, class To, class T>
+RT_HD void forward(Team& team, From from, To to, Span<T> piece, Store how = Store::cached) {
   const Claim arrived = from.arrival(team, piece.size_bytes());
   const Claim slot = to.claim(team, piece.size_bytes());
   team.copy(reinterpret_cast<T*>(slot.data), reinterpret_cast<const T*>(arrived.data), piece.size());
@@ -77,18 +76,39 @@ RT_HD void forward(Team& team, Receiver from, Sender to, Span<T> piece, Store ho
 
 /// Returns when every rank has come here.
 template <class Team, class Window>
-RT_HD void assemble(Team& team, Window& window, int world) {
+RT_HD void assemble(Team& team, Window& window) {
   window.publish(team, window.claim(team, 0), 0);
-  for (int peer = 0; peer < world; ++peer) window.view(team, peer, 0);
+  window.each_view(team, std::size_t{0}, [](int, const std::byte*) {});
   window.done(team);
 }
 
-/// Shows `piece` to every peer.
+/// Shows `piece` to every peer. Returns where it lies until the turn is done.
 template <class Team, class Window, class T>
-RT_HD void post(Team& team, Window& window, Span<const T> piece) {
+RT_HD const std::byte* post(Team& team, Window& window, Span<const T> piece) {
   const Claim slot = window.claim(team, piece.size_bytes());
   team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
   window.publish(team, slot, piece.size_bytes());
+  return slot.data;
+}
+
+/// Shows it to `reader` alone.
+template <class Team, class Window, class T>
+RT_HD void post_to(Team& team, Window& window, int reader, Span<const T> piece) {
+  const Claim slot = window.claim(team, piece.size_bytes());
+  team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  window.publish_to(team, reader, slot, piece.size_bytes());
+}
+
+/// Shows every other rank a part of its own: part_of(peer), of `width` elements at most.
+template <class T, class Team, class Links, class Window, class PartOf>
+RT_HD void post_parts(Team& team, Links& links, Window& window, std::size_t width, PartOf part_of) {
+  const Claim slot = window.claim_parts(team, width * sizeof(T));
+  for (int peer = 0; peer < links.world(); ++peer) {
+    if (peer == links.rank()) continue;
+    const Span<const T> part = part_of(peer);
+    team.copy(reinterpret_cast<T*>(slot.data) + static_cast<unsigned>(peer) * width, part.data(), part.size());
+  }
+  window.publish_parts(team, slot, width * sizeof(T));
 }
 
 /// Reads what `peer` shows.
@@ -96,6 +116,18 @@ template <class Team, class Window, class T>
 RT_HD void fetch(Team& team, Window& window, int peer, Span<T> piece, Store how = Store::cached) {
   const std::byte* shown = window.view(team, peer, piece.size_bytes());
   store(team, piece.data(), shown, piece.size(), how);
+}
+
+/// Reads what every other rank shows: as much as part_of(peer) holds, `width` elements at most.
+template <class T, class Team, class Window, class PartOf>
+RT_HD void fetch_all(Team& team, Window& window, std::size_t width, PartOf part_of,
+                     Store how = Store::cached) {
+  window.each_view(
+      team, width * sizeof(T), [&](int peer) { return part_of(peer).size_bytes(); },
+      [&](int peer, const std::byte* shown) {
+        const Span<T> part = part_of(peer);
+        store(team, part.data(), shown, part.size(), how);
+      });
 }
 
 }  // namespace ringtree

@@ -27,7 +27,7 @@ RT_HD void climb(Team& team, Links& links, const TreePlace& place, Span<const T>
   if (place.parent == kNobody) {
     team.combine(result.data(), sources, operands, local.size(), op.closing());
   } else {
-    Sender parent = links.to(place.parent);
+    auto parent = links.to(place.parent);
     const Claim slot = parent.claim(team, bytes);
     team.combine(reinterpret_cast<T*>(slot.data), sources, operands, local.size(), op);
     parent.publish(team, slot, bytes);

@@ -67,13 +67,14 @@ class WindowOver {
   template <class Team>
   RT_HD Claim claim(Team& team, std::size_t bytes) {
     const std::uint64_t turn = cursor_->turn;
-    for (int peer = 0; peer < world_; ++peer) {
-      if (peer == rank_) continue;
-      team.await(peer, [&](Order order) {
+    const auto await_room = [&](int peer, auto& one) {
+      if (peer == rank_) return;
+      one.await(peer, [&](Order order) {
         return is_free(turn, cursor_->consumed) ||
                is_free(turn, AtomicRef(places_.consumed_by(peer)).load(order));  // pairs with: done()
       });
-    }
+    };
+    team.apart(world_, await_room, [](int) {});
     if (team.leads() && !is_free(turn, cursor_->consumed)) note_consumed(turn);
     SlotHeader& header = slot(rank_, turn);
     return {&header, turn, header.data(bytes)};
@@ -82,11 +83,15 @@ class WindowOver {
   /// Shows the slot to all peers.
   template <class Team>
   RT_HD void publish(Team& team, const Claim& claim, std::size_t bytes) {
-    if (team.leads()) {
-      claim.header->digest = digest_;
-      claim.header->bytes = bytes;
-    }
+    label(team, claim, bytes);
     team.signal_all(claim.header->filled, claim.turn + 1);  // pairs with: the load in view()
+  }
+
+  /// Shows it to `reader`, the only one that will look.
+  template <class Team>
+  RT_HD void publish_to(Team& team, int reader, const Claim& claim, std::size_t bytes) {
+    label(team, claim, bytes);
+    team.signal(reader, claim.header->filled, claim.turn + 1);  // pairs with: the load in view()
   }
 
   /// What `peer` has posted in this turn: `bytes` bytes, readable until done().
@@ -102,6 +107,45 @@ class WindowOver {
     return header.data(bytes);
   }
 
+  /// use(peer, data) for every other rank's post once it is there.
+  template <class Team, class Use>
+  RT_HD void each_view(Team& team, std::size_t bytes, Use use) {
+    each_view(team, bytes, [=](int) { return bytes; }, use);
+  }
+
+  /// Posts of bytes_of(peer) bytes, `most_bytes` at most.
+  template <class Team, class BytesOf, class Use>
+  RT_HD void each_view(Team& team, std::size_t /*most_bytes*/, BytesOf bytes_of, Use use) {
+    const std::uint64_t turn = cursor_->turn;
+    const auto wait = [&](int peer, auto& one) {
+      if (peer != rank_) view(one, peer, bytes_of(peer));
+    };
+    team.apart(world_, wait, [&](int peer) {
+      if (peer != rank_)
+        use(peer, static_cast<const std::byte*>(slot(peer, turn).data(bytes_of(peer))));
+    });
+  }
+
+  // A turn that carries a part for each rank: rank r reads the r-th of `world` parts.
+
+  template <class Team>
+  RT_HD Claim claim_parts(Team& team, std::size_t part_bytes) {
+    return claim(team, part_bytes * static_cast<unsigned>(world_));
+  }
+  template <class Team>
+  RT_HD void publish_parts(Team& team, const Claim& claim, std::size_t part_bytes) {
+    publish(team, claim, part_bytes * static_cast<unsigned>(world_));
+  }
+  template <class Team>
+  RT_HD const std::byte* view_part(Team& team, int peer, std::size_t part_bytes) {
+    return view(team, peer, part_bytes * static_cast<unsigned>(world_)) + own_part(part_bytes);
+  }
+  template <class Team, class Use>
+  RT_HD void each_part(Team& team, std::size_t part_bytes, Use use) {
+    each_view(team, part_bytes * static_cast<unsigned>(world_),
+              [&](int peer, const std::byte* shown) { use(peer, shown + own_part(part_bytes)); });
+  }
+
   /// Ends the turn: this rank reads nothing more of it.
   template <class Team>
   RT_HD void done(Team& team) {
@@ -114,6 +158,17 @@ class WindowOver {
  private:
   RT_HD SlotHeader& slot(int rank, std::uint64_t turn) const {
     return shape_.at(places_.window_of(rank), turn);
+  }
+
+  template <class Team>
+  RT_HD void label(Team& team, const Claim& claim, std::size_t bytes) const {
+    if (!team.leads()) return;
+    claim.header->digest = digest_;
+    claim.header->bytes = bytes;
+  }
+
+  RT_HD std::size_t own_part(std::size_t part_bytes) const {
+    return part_bytes * static_cast<unsigned>(rank_);
   }
 
   /// Whether the slot of `turn` is free once `consumed` turns are over. A peer that reads nothing may be

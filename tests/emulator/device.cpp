@@ -30,6 +30,7 @@ struct Devices {
     read_variable("RINGTREE_EMULATED_MEMORY", hardware.memory_bytes);
     read_variable("RINGTREE_EMULATED_HIDDEN", hardware.hidden);
     read_variable("RINGTREE_EMULATED_ISLAND", hardware.island);
+    read_variable("RINGTREE_EMULATED_NVLINK", hardware.nvlink);
   }
 
   std::mutex mutex;
@@ -187,6 +188,20 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
   return api(__func__, [&] {
     if (!is_device(device) || !is_device(peer)) return cudaErrorInvalidDevice;
     *can = device != peer && reaches(device, slot_of(peer)) ? 1 : 0;
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaDeviceGetP2PAttribute(int* value, cudaDeviceP2PAttr attribute, int device, int peer) {
+  return api(__func__, [&] {
+    if (!is_device(device) || !is_device(peer) || device == peer) return cudaErrorInvalidDevice;
+    const bool can = reaches(device, slot_of(peer));
+    switch (attribute) {
+      case cudaDevP2PAttrPerformanceRank: *value = 0; break;
+      case cudaDevP2PAttrAccessSupported: *value = can ? 1 : 0; break;
+      case cudaDevP2PAttrNativeAtomicSupported: *value = can && hardware().nvlink != 0 ? 1 : 0; break;
+      default: return cudaErrorInvalidValue;
+    }
     return cudaSuccess;
   });
 }

@@ -18,6 +18,7 @@ struct Hardware {
   int lanes_per_block = 8;            ///< RINGTREE_EMULATED_LANES: cudaDevAttrMaxThreadsPerBlock
   std::size_t memory_bytes = std::size_t{4} << 30U;  ///< RINGTREE_EMULATED_MEMORY, of each device
   int island = 0;  ///< RINGTREE_EMULATED_ISLAND: so many in a row reach each other's memory; 0: all do
+  int nvlink = 1;  ///< RINGTREE_EMULATED_NVLINK: whether that goes by NVLink; 0: over PCIe
   int major = 9, minor = 0;  ///< compute capability
 
   int resident_blocks() const { return multiprocessors * blocks_per_multiprocessor; }

@@ -160,6 +160,25 @@ TEST_F(MemoryTest, DevicesReachThoseOfTheirIsland) {
   cudaGetLastError();
 }
 
+TEST_F(MemoryTest, AtomicOperationsReachPeersByNvlinkAlone) {
+  Hardware three = hardware();
+  three.devices = 3;
+  three.island = 2;
+  for (const int nvlink : {0, 1}) {
+    three.nvlink = nvlink;
+    set_hardware(three);
+    int value = -1;
+    EXPECT_CUDA(cudaDeviceGetP2PAttribute(&value, cudaDevP2PAttrAccessSupported, 0, 1));
+    EXPECT_EQ(value, 1);
+    EXPECT_CUDA(cudaDeviceGetP2PAttribute(&value, cudaDevP2PAttrNativeAtomicSupported, 0, 1));
+    EXPECT_EQ(value, nvlink);
+    EXPECT_CUDA(cudaDeviceGetP2PAttribute(&value, cudaDevP2PAttrNativeAtomicSupported, 1, 2));
+    EXPECT_EQ(value, 0);
+    EXPECT_EQ(cudaDeviceGetP2PAttribute(&value, cudaDevP2PAttrAccessSupported, 1, 1), cudaErrorInvalidDevice);
+  }
+  cudaGetLastError();
+}
+
 TEST_F(MemoryTest, ABusIdNamesADeviceThatTheProcessSees) {
   Hardware two = hardware();
   two.devices = 2;

@@ -160,6 +160,12 @@ enum cudaDeviceAttr {
   cudaDevAttrIpcEventSupport = 125,
 };
 
+enum cudaDeviceP2PAttr {
+  cudaDevP2PAttrPerformanceRank = 1,
+  cudaDevP2PAttrAccessSupported = 2,
+  cudaDevP2PAttrNativeAtomicSupported = 3,
+};
+
 struct cudaUUID_t {
   char bytes[16];
 };

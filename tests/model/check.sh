@@ -34,6 +34,9 @@ check fails lane -DDYING -DDEAF
 check holds window
 check fails window -DNO_CLAIM
 check fails window -DONE_PEER
+check holds packets
+check fails packets -DNO_CREDIT
+check fails packets -DTRUSTING
 check holds doorbell
 check fails doorbell -DWEAK
 check fails doorbell -DNO_SECOND_LOOK

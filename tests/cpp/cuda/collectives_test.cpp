@@ -19,13 +19,14 @@ Values part(const Values& values, std::size_t begin, std::size_t size) {
 /// Runs `body(fabric, world, algorithm, count)` for worlds, algorithms and sizes.
 template <class Body>
 void for_each(Collective collective, Body body) {
-  using Worlds = std::vector<std::pair<int, std::size_t>>;
+  using Worlds = std::vector<std::pair<int, GpuProtocol>>;
   using Counts = std::vector<std::size_t>;
-  constexpr std::size_t kAll = std::size_t{1} << 20;
-  for (const auto& [world, packet_bytes] :
-       kIsSanitized ? Worlds{{3, 0}, {4, 0}, {3, kAll}, {4, kAll}}
-                    : Worlds{{2, 0}, {3, 0}, {4, 0}, {7, 0}, {8, 0}, {2, kAll}, {5, kAll}, {8, kAll}}) {
-    const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 2, packet_bytes));
+  using enum GpuProtocol;
+  for (const auto& [world, protocol] :
+       kIsSanitized ? Worlds{{3, simple}, {4, simple}, {3, packets}, {4, packets}, {3, lines}, {4, lines}}
+                    : Worlds{{2, simple}, {3, simple}, {4, simple}, {7, simple}, {8, simple}, {2, packets},
+                             {5, packets}, {8, packets}, {2, lines}, {5, lines}, {8, lines}}) {
+    const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 2, protocol));
     for (const std::uint8_t algorithm : algorithms_on_device(collective))
       for (const std::size_t count : kIsSanitized ? Counts{0, 13, 3001} : Counts{0, 1, 13, 257, 6001}) {
         SCOPED_TRACE(catalogue()[algorithm].name);

@@ -8,12 +8,15 @@
 
 #include "communicator/host_entry.h"
 #include "cuda/fabric.h"
+#include "cuda/protocol.h"
 
 namespace ringtree::testing {
 
 /// Slots so small that a few kilobytes take many rounds.
-inline FabricShape small_shape(int world, int channels = 2, std::size_t packet_bytes = 0) {
-  return {DeviceLayout::of(world, channels, 1024, 2048, 1024), 4, packet_bytes};
+inline FabricShape small_shape(int world, int channels = 2, GpuProtocol protocol = GpuProtocol::simple) {
+  FabricShape shape{DeviceLayout::of(world, channels, 1024, 2048, 1024), 4, 0};
+  settle_protocol(shape, protocol, true);
+  return shape;
 }
 
 /// A buffer of the device for each rank.

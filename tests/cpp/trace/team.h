@@ -179,6 +179,14 @@ class TraceTeam {
     if (seen != nullptr) ledger_->see(rank_, seen);
   }
 
+  template <class Wait, class Use>
+  void apart(int count, Wait wait, Use use) {
+    for (int i = 0; i < count; ++i) {
+      wait(i, *this);
+      use(i);
+    }
+  }
+
   void signal(int /*peer*/, std::uint64_t& word, std::uint64_t value) {
     AtomicRef(word).store(value, release);
     ledger_->publish(rank_, &word);

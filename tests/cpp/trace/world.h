@@ -175,7 +175,7 @@ Outcome run(const Call& call) {
         call.in_place || call.collective == Collective::broadcast ? rank.in.size() : rank.out.size();
     if constexpr (access_of<Algorithm>() != Access::none) {
       Window window = links.window();  // the meeting in which ranks learn where the arrays are
-      assemble(team, window, call.world);
+      assemble(team, window);
     }
     run_algorithm<Algorithm>(call, team, links, Span<const Symbol>(rank.in.data(), rank.in.size()),
                              Span<Symbol>(out, out_size));
