@@ -15,6 +15,7 @@ PYTHON=${PYTHON:-python3}
 OUT=${OUT:-build/bench}
 WORLDS=${WORLDS:-2 4 8}
 SMALL=${SMALL:-8,64,512,4K,16K,64K}
+MIDDLE=${MIDDLE:-8,4K,32K,128K,512K,2M}
 SIZES=${SIZES:-8,512,8K,64K,512K,4M,32M,256M}
 LARGE=${LARGE:-256M}
 CHECKS=${CHECKS:-64,1000,70K,1000004}
@@ -87,6 +88,14 @@ for n in $WORLDS; do
   measure --as threads -n "$n" --algorithm all --sizes "$LARGE" --seconds 0.5
   measure --as virtual -n "$n" --graph --sizes "$SMALL" --seconds 0.2
   measure --as threads -n "$n" --graph --sizes "$SMALL" --seconds 0.2
+done
+# Where packets and lines end to pay.
+for n in $WORLDS; do
+  measure --as virtual -n "$n" --graph --protocol slots,packets --sizes "$MIDDLE" --seconds 0.3
+  (
+    export RINGTREE_GPU_PROTOCOL=packets
+    measure --as virtual -n "$n" --graph --sizes "$MIDDLE" --seconds 0.2
+  )
 done
 start_mps
 measure --as processes -n 2 --collective all_reduce,reduce_scatter,all_gather --sizes "$SIZES" --seconds 0.3 \

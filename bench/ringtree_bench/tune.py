@@ -126,12 +126,19 @@ def flat(cases: Mapping[str, list[Case]]) -> list[Case]:
     return [case for row in cases.values() for case in row]
 
 
+Times = Mapping[int, Mapping[str, float]]  # by the bytes that the chooser counts, and algorithm: seconds
+
+
 def find_rules(
-    screen: Screen, cases: Mapping[str, list[Case]], times: Callable[[Case], Mapping[str, float]]
+    screen: Screen,
+    cases: Mapping[str, list[Case]],
+    times: Callable[[Case], Mapping[str, float]],
+    settle: Callable[[str, Times], tuple[Times, str]] = lambda _, found: (found, ""),
 ) -> dict[str, Rules]:
     """Rules for each collective from the `times` of its cases' algorithms, on the screen as they come.
 
-    A collective, as `times` is, which gives the same numbers on every rank.
+    A collective, as `times` is, which gives the same numbers on every rank. `settle` says which of a
+    collective's times count, and why.
     """
     rules: dict[str, Rules] = {}
     with screen.progress(len(flat(cases))):
@@ -141,8 +148,9 @@ def find_rules(
                 screen.begin(f"{name} {format_size(case.size_bytes)}")
                 found[case.chooser_bytes] = times(case)
                 screen.done()
-            rules[name] = rules_from(found)
-            screen.say(f"{name:>16}: {describe(rules[name])}")
+            counted, why = settle(name, found)
+            rules[name] = rules_from(counted)
+            screen.say(f"{name:>16}: {describe(rules[name])}{why}")
     return rules
 
 
@@ -154,7 +162,7 @@ def right(case: Case, names: list[str], measured: Measurement[AnyTiming]) -> dic
     return {names[index]: timing for index, timing in measured.timings.items()}
 
 
-def rules_from(times: Mapping[int, Mapping[str, float]]) -> Rules:
+def rules_from(times: Times) -> Rules:
     """The few rules that lose least time, given `times[bytes][algorithm]`.
 
     Each size charges an algorithm with the logarithm of how much slower than the quickest it is, nothing if
@@ -196,8 +204,16 @@ def describe(rules: Rules) -> str:
     return ", ".join([*parts, rules[-1][1]])
 
 
-def write_entries(path: Path, transport: str, world: int, rules: Mapping[str, Rules]) -> None:
+def write_entries(
+    path: Path,
+    transport: str,
+    world: int,
+    rules: Mapping[str, Rules],
+    packets: Mapping[str, int] | None = None,
+) -> None:
     """Put `rules` into the file at `path` in place of those for the same transport and world size.
+
+    `packets`: up to how many bytes calls go in packets, on GPUs.
 
     The file is replaced as a whole, so that a program that starts meanwhile reads the old or the new one.
     """
@@ -206,7 +222,9 @@ def write_entries(path: Path, transport: str, world: int, rules: Mapping[str, Ru
         for entry in read_tuning(path)
         if (entry.transport, entry.world) != (transport, world) or entry.collective not in rules
     ]
-    entries += [Entry(name, transport, world, found) for name, found in rules.items()]
+    entries += [
+        Entry(name, transport, world, found, (packets or {}).get(name)) for name, found in rules.items()
+    ]
     lines = ",\n".join(json.dumps(asdict(entry)) for entry in entries)
     head = f'{{"version": {VERSION}, "machine": {json.dumps(machine.cpu_model())}, "entries": [\n'
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,10 @@
 
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -70,6 +72,12 @@ class World {
     choice_.prefer(which, find_rules(which, rules));
   }
 
+  std::string protocol() const { return ranks_->protocol(); }
+
+  void packets(const std::string& collective, std::optional<std::size_t> bytes) {
+    packet_bytes_[static_cast<std::size_t>(find_collective(collective))] = bytes;
+  }
+
   /// `count` as in Request.
   void run(const std::string& collective, const std::string& algorithm, const std::vector<Address>& in,
            const std::vector<Address>& out, std::size_t count, int dtype, int op, int root, double timeout,
@@ -89,6 +97,7 @@ class World {
     task.algorithm = algorithm == "auto"
                          ? choice_.choose(request.collective, request.priced_bytes(world()), true)
                          : find_algorithm(request.collective, algorithm);
+    task.packet_bytes = packet_bytes_[static_cast<std::size_t>(request.collective)];
     task.sequence = task.digest = ++sequence_;
     task.timeout_seconds = timeout;
     std::vector<GpuBuffers> buffers;
@@ -111,6 +120,7 @@ class World {
  private:
   std::unique_ptr<VirtualRanks> ranks_;
   Choice choice_;
+  std::array<std::optional<std::size_t>, kCollectives> packet_bytes_{};
   std::uint64_t sequence_ = 0;
 };
 
@@ -141,6 +151,8 @@ void define_gpu(py::module_& module) {
       .def_property_readonly("world", &World::world)
       .def("chosen", &World::chosen, arg("collective"), arg("nbytes"))
       .def("prefer", &World::prefer, arg("collective"), arg("rules"))
+      .def("protocol", &World::protocol)
+      .def("packets", &World::packets, arg("collective"), arg("nbytes"))
       .def("run", &World::run, arg("collective"), arg("algorithm"), arg("in_"), arg("out"), arg("count"),
            arg("dtype"), arg("op"), arg("root"), arg("timeout"), arg("stream"), Unlocked())
       .def("check_fault", &World::check_fault);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
@@ -84,9 +85,14 @@ class Communicator {
 
   /// Whether messages between GPUs go through memory of the host. Throws as chosen_on_gpu().
   bool staged();
+  /// How they travel: see Gpu::protocol(). Throws likewise.
+  std::string protocol();
   using NamedRules = std::vector<std::pair<std::size_t, std::string>>;
   void prefer(const std::string& collective, const NamedRules& rules);
   void prefer_on_gpu(const std::string& collective, const NamedRules& rules);
+  /// Up to how many bytes such calls go in packets, unless RINGTREE_GPU_PROTOCOL says it; nothing: as many as by
+  /// default. The same on all ranks.
+  void packets_on_gpu(const std::string& collective, std::optional<std::size_t> bytes);
   void force(const std::string& collective, const std::string& algorithm);
 
   /// Ends every call that is under way on any rank with Aborted.
@@ -174,6 +180,7 @@ class Communicator {
   std::unique_ptr<Mailbox> mailbox_;
   std::unique_ptr<GpuCalls> gpu_;
   std::array<std::vector<Rule>, kCollectives> gpu_rules_;  ///< what prefer_on_gpu() was told
+  std::array<std::optional<std::size_t>, kCollectives> gpu_packets_{};  ///< and packets_on_gpu()
   Survivors survivors_;
   Choice choice_;
   std::unique_ptr<Injection> injection_;  ///< nothing, but in tests of programs

@@ -178,6 +178,7 @@ void Communicator::open_gpu(int device) {
   for (std::size_t collective = 0; collective < kCollectives; ++collective) {
     const auto which = static_cast<Collective>(collective);
     if (!gpu_rules_[collective].empty()) gpu_->prefer(which, gpu_rules_[collective]);
+    gpu_->prefer_packets(which, gpu_packets_[collective]);
     if (choice_.is_forced(which)) gpu_->force(which, choice_.choose(which, 1, true));
   }
 }
@@ -195,12 +196,25 @@ bool Communicator::staged() {
   return gpu_->is_staged();
 }
 
+std::string Communicator::protocol() {
+  const std::lock_guard order(order_);
+  if (!gpu_) throw InvalidArgument(refusal(rank_, "protocol", "no call has been made on a GPU yet"));
+  return gpu_->protocol();
+}
+
 /// From the next call on that opens the GPU, or, if one has, from now on.
 void Communicator::prefer_on_gpu(const std::string& collective, const NamedRules& rules) {
   const Collective which = find_collective(collective);
   const std::lock_guard order(order_);
   gpu_rules_[static_cast<std::size_t>(which)] = find_rules(which, rules);
   if (gpu_ && !choice_.is_forced(which)) gpu_->prefer(which, gpu_rules_[static_cast<std::size_t>(which)]);
+}
+
+void Communicator::packets_on_gpu(const std::string& collective, std::optional<std::size_t> bytes) {
+  const Collective which = find_collective(collective);
+  const std::lock_guard order(order_);
+  gpu_packets_[static_cast<std::size_t>(which)] = bytes;
+  if (gpu_) gpu_->prefer_packets(which, bytes);
 }
 
 /// Under `order_`: a call that the user has not made. It has its number all the same.

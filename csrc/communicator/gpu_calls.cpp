@@ -97,6 +97,10 @@ void GpuCalls::prefer(Collective collective, std::vector<Rule> rules) {
   reaching_.prefer(collective, std::move(rules));
 }
 
+void GpuCalls::prefer_packets(Collective collective, std::optional<std::size_t> bytes) {
+  packet_bytes_[static_cast<std::size_t>(collective)] = bytes;
+}
+
 void GpuCalls::force(Collective collective, std::uint8_t algorithm) {
   if (!catalogue()[algorithm].host_only) reaching_.force(collective, algorithm);
 }
@@ -121,6 +125,7 @@ void GpuCalls::launch(const CallHeader& call, const Task& task, GpuTask on_gpu, 
   on_gpu.in_offsets = offsets_of(task.in_chunks, uneven && (both || cuts_input));
   on_gpu.out_offsets = offsets_of(task.out_chunks, uneven && (both || !cuts_input));
   on_gpu.root = task.root;
+  on_gpu.packet_bytes = packet_bytes_[call.collective];
   on_gpu.has_result = collective != Collective::reduce || task.root == rank_;
   on_gpu.dtype = static_cast<DType>(call.dtype);
   const void* const in = collective == Collective::broadcast ? task.out : task.in;

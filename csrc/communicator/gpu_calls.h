@@ -2,12 +2,14 @@
 // waits.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -37,8 +39,11 @@ class GpuCalls {
   std::pair<std::uint8_t, int> choose(Collective collective, const std::string& algorithm, std::size_t bytes,
                                       bool even) const;
   void prefer(Collective collective, std::vector<Rule> rules);
+  /// Calls of a collective of up to so many bytes go in packets; nothing: as the fabric has it.
+  void prefer_packets(Collective collective, std::optional<std::size_t> bytes);
   void force(Collective collective, std::uint8_t algorithm);
   int device() const { return gpu_->device(); }
+  std::string protocol() const { return gpu_->protocol(); }
   bool is_staged() const { return gpu_->is_staged(); }
 
   /// Enqueues a call that has been entered on the board.
@@ -79,6 +84,7 @@ class GpuCalls {
   std::unique_ptr<Memory> tables_;  ///< of blocks, if the ranks are processes
   std::unique_ptr<Gpu> gpu_;
   Choice reaching_, staged_;
+  std::array<std::optional<std::size_t>, kCollectives> packet_bytes_{};
   mutable std::atomic<std::uint64_t> agreed_{0};  ///< up to this one all ranks have made the same calls
   std::atomic<std::uint64_t> launched_{0};  ///< sequence number of the newest collective that is in no graph
   std::atomic<std::uint64_t> sent_{0};      ///< and of the newest call of messages

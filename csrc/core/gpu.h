@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,8 @@ struct GpuTask {
   ReduceOp op = ReduceOp::sum;
   bool has_result = true;  ///< on this rank: the output may be written
   double factor = 1;       ///< of premul_sum: what this rank's contribution is multiplied with
+  /// Up to so many bytes it goes in packets, if there are any; nothing: as the fabric has it.
+  std::optional<std::size_t> packet_bytes{};
 };
 
 /// One direction of one message.
@@ -134,6 +137,8 @@ class Gpu {
   /// Whether messages go through memory of the host, because some GPU cannot reach that of another. Then no
   /// call uses its peers' arrays.
   virtual bool is_staged() const = 0;
+  /// How messages travel, in words: `lines up to 256 KiB`.
+  virtual std::string protocol() const = 0;
 
   /// From now on ranks of other processes use each other's arrays themselves, where an algorithm does that:
   /// `tables` has one entry a rank, and outlives this.
@@ -161,6 +166,7 @@ class VirtualRanks {
 
   virtual int world() const = 0;
   virtual std::size_t piece_bytes() const = 0;
+  virtual std::string protocol() const = 0;
   /// Enqueues one call of all ranks; `buffers` has an entry a rank.
   virtual void launch(const GpuTask& task, const std::vector<GpuBuffers>& buffers, GpuStream stream) = 0;
   virtual GpuFault fault() const = 0;

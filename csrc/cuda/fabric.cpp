@@ -252,13 +252,15 @@ DeviceCall Fabric::call_of(const GpuTask& task, std::span<const GpuBuffers> buff
 void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cudaStream_t stream) {
   const OnDevice here(device_);
   DeviceCall call = call_of(task, buffers);
+  const bool may_prefer = !shape_.is_ordered && !is_staged();
+  const std::size_t packet_bytes = may_prefer ? task.packet_bytes.value_or(shape_.packet_bytes) : shape_.packet_bytes;
   if (task.fallback >= 0 && is_staged())  // what all ranks know without a meeting
-    return launch_kernel(static_cast<std::size_t>(task.fallback), call, stream);
+    return launch_kernel(static_cast<std::size_t>(task.fallback), call, packet_bytes, stream);
   if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0], call.in_bytes, call.out_bytes);
-  launch_kernel(task.algorithm, call, stream);
+  launch_kernel(task.algorithm, call, packet_bytes, stream);
   if (task.fallback < 0) return;
   call.unless_reached = true;
-  launch_kernel(static_cast<std::size_t>(task.fallback), call, stream);
+  launch_kernel(static_cast<std::size_t>(task.fallback), call, packet_bytes, stream);
 }
 
 /// Letters in rounds: see DeviceMessages.
@@ -296,13 +298,14 @@ void Fabric::exchange(const std::vector<GpuLetter>& outgoing, const std::vector<
 }
 
 /// What it decides is the same on all ranks: it depends on what they have agreed on.
-void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t stream) const {
+void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, std::size_t packet_bytes,
+                           cudaStream_t stream) const {
   const NamedKernel& entry = kernels()[algorithm];
   if (entry.kernel == nullptr) throw InvalidArgument(std::string("there is no kernel of ") + entry.name);
   const std::size_t bytes = std::max({call.in_bytes, call.out_bytes, std::size_t{1}});
   // In an uneven all-to-all a rank knows what it gives and gets, and not what others do.
   const bool knows_all = !call.in_is_uneven || !call.out_is_uneven;
-  const bool over_packets = knows_all && entry.over_packets != nullptr && bytes <= shape_.packet_bytes;
+  const bool over_packets = knows_all && entry.over_packets != nullptr && bytes <= packet_bytes;
   const std::size_t each = over_packets ? shape_.layout.packets.message_bytes : kBytesPerChannel;
   const auto most = static_cast<std::size_t>(shape_.layout.channels);
   const std::size_t channels = knows_all ? std::min((bytes + each - 1) / each, most) : most;

@@ -23,7 +23,8 @@ namespace ringtree {
 struct FabricShape {
   DeviceLayout layout;
   int lanes;                 ///< threads of a block
-  std::size_t packet_bytes;  ///< calls of up to so many bytes go over packets, where their algorithm can
+  std::size_t packet_bytes;  ///< calls of up to so many bytes go in packets, where their algorithm can
+  bool is_ordered = false;   ///< the user has said so: whatever a call prefers
 };
 
 struct Introduction;
@@ -79,7 +80,8 @@ class Fabric {
   std::byte* reach(const Introduction& theirs, const Invitation& offer);
   HostShare& host_share(std::size_t local) const;
   DeviceCall call_of(const GpuTask& task, std::span<const GpuBuffers> buffers) const;
-  void launch_kernel(std::size_t algorithm, DeviceCall& call, cudaStream_t stream) const;
+  void launch_kernel(std::size_t algorithm, DeviceCall& call, std::size_t packet_bytes,
+                     cudaStream_t stream) const;
 
   int device_;
   int first_rank_;

@@ -9,6 +9,7 @@
 #include "cuda/fabric.h"
 #include "cuda/kept.h"
 #include "cuda/probe.h"
+#include "cuda/protocol.h"
 #include "cuda/reduction.h"
 #include "cuda/runtime.h"
 
@@ -106,6 +107,7 @@ class OneRank final : public Gpu {
   }
   std::size_t bytes() const override { return fabric_->bytes(); }
   bool is_staged() const override { return fabric_->is_staged(); }
+  std::string protocol() const override { return describe_protocol(fabric_->shape()); }
   GpuFault fault() const override { return fabric_->fault(); }
   GpuProgress progress() const override { return fabric_->progress(); }
   void give_up() override { fabric_->give_up(); }
@@ -190,6 +192,7 @@ class AllRanks final : public VirtualRanks {
   std::size_t piece_bytes() const override {
     return fabric_->shape().layout.window.slot_bytes / static_cast<std::size_t>(fabric_->world());
   }
+  std::string protocol() const override { return describe_protocol(fabric_->shape()); }
   void launch(const GpuTask& task, const std::vector<GpuBuffers>& buffers, GpuStream stream) override {
     launch_plain(*fabric_, task, buffers, native(stream));
   }

@@ -16,6 +16,8 @@ namespace {
 constexpr std::size_t kPacketBytes = std::size_t{64} << 10U;
 constexpr std::size_t kLineBytes = std::size_t{256} << 10U;
 
+constexpr std::size_t kAllSizes = std::numeric_limits<std::size_t>::max();
+
 }  // namespace
 
 GpuProtocol protocol_wanted() {
@@ -30,7 +32,7 @@ GpuProtocol protocol_wanted() {
 }
 
 void settle_protocol(FabricShape& shape, GpuProtocol wanted, bool carries_lines) {
-  constexpr std::size_t kAllSizes = std::numeric_limits<std::size_t>::max();
+  shape.is_ordered = wanted != GpuProtocol::by_size;
   switch (wanted) {
     case GpuProtocol::by_size:
       shape.layout.packets.lines = carries_lines;
@@ -46,6 +48,14 @@ void settle_protocol(FabricShape& shape, GpuProtocol wanted, bool carries_lines)
       shape.layout.packets.lines = true;
       shape.packet_bytes = kAllSizes;
   }
+}
+
+std::string describe_protocol(const FabricShape& shape) {
+  if (shape.packet_bytes == 0) return "slots";
+  const std::string kind = shape.layout.packets.lines ? "lines" : "packets";
+  return kind + (shape.packet_bytes == kAllSizes
+                     ? " of all sizes"
+                     : " up to " + std::to_string(shape.packet_bytes >> 10U) + " KiB");
 }
 
 }  // namespace ringtree

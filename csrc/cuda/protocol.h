@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "cuda/fabric.h"
 
@@ -21,5 +22,8 @@ GpuProtocol protocol_wanted();
 /// Packets for calls of some sizes, or of all if they are wanted: in lines where all links of the ranks carry
 /// them. Throws InvalidArgument, on all ranks, if lines are wanted and some link does not.
 void settle_protocol(FabricShape& shape, GpuProtocol wanted, bool carries_lines);
+
+/// `lines up to 256 KiB`.
+std::string describe_protocol(const FabricShape& shape);
 
 }  // namespace ringtree

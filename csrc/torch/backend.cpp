@@ -121,6 +121,8 @@ void TorchBackend::apply(const Choices& choices) {
   for (const auto& [collective, rules] : choices.preferred) communicator_->prefer(collective, rules);
   for (const auto& [collective, rules] : choices.preferred_on_gpu)
     communicator_->prefer_on_gpu(collective, rules);
+  for (const auto& [collective, bytes] : choices.packets_on_gpu)
+    communicator_->packets_on_gpu(collective, bytes);
   for (const auto& [collective, algorithm] : choices.forced) communicator_->force(collective, algorithm);
   if (!choices.faults.empty()) communicator_->inject(choices.faults);
 }

@@ -42,6 +42,7 @@ class TorchBackend final : public c10d::Backend {
     using Rules = std::vector<std::pair<std::string, std::vector<std::pair<std::size_t, std::string>>>>;
 
     Rules preferred, preferred_on_gpu;
+    std::vector<std::pair<std::string, std::size_t>> packets_on_gpu;
     std::vector<std::pair<std::string, std::string>> forced;
     std::string faults;
   };

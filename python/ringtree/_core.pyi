@@ -258,6 +258,12 @@ class Communicator:
     def staged(self) -> bool:
         """Whether messages between GPUs go through memory of the host, once there has been a call on one."""
 
+    def protocol(self) -> str:
+        """How messages travel between GPUs, `lines up to 256 KiB`, once there has been a call on one."""
+
+    def packets_on_gpu(self, collective: str, nbytes: int | None) -> None:
+        """Let calls of up to so many bytes of arrays on a GPU go in packets; None: as many as by default."""
+
     def prefer_on_gpu(self, collective: str, rules: Sequence[tuple[int, str]]) -> None:
         """As `prefer`, for arrays on a GPU."""
 
@@ -316,6 +322,8 @@ class VirtualRanks:
     def world(self) -> int: ...
     def chosen(self, collective: str, nbytes: int) -> str: ...
     def prefer(self, collective: str, rules: Sequence[tuple[int, str]]) -> None: ...
+    def packets(self, collective: str, nbytes: int | None) -> None: ...
+    def protocol(self) -> str: ...
     def run(
         self,
         collective: str,

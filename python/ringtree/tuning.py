@@ -27,6 +27,7 @@ class Entry:
     transport: str
     world: int
     rules: Rules
+    packets: int | None = None  # on GPUs: calls of up to this many bytes go in packets
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,23 @@ class Settings:
         Raises:
             InvalidArgument: something is wrong with the settings.
         """
+        for entry in self._entries(transport, world):
+            yield entry.collective, entry.rules
+
+    def packets_for(self, world: int) -> Iterator[tuple[str, int]]:
+        """Up to how many bytes calls of each collective of arrays on a GPU go in packets.
+
+        Raises:
+            InvalidArgument: something is wrong with the settings.
+        """
+        for entry in self._entries(ON_GPU, world):
+            if entry.packets is not None:
+                yield entry.collective, entry.packets
+
+    def _entries(self, transport: str, world: int) -> Iterator[Entry]:
         if self.problem:
             raise InvalidArgument(self.problem)
-        for entry in self.tuned:
-            if (entry.transport, entry.world) == (transport, world):
-                yield entry.collective, entry.rules
+        return (entry for entry in self.tuned if (entry.transport, entry.world) == (transport, world))
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -138,7 +151,7 @@ def forced_algorithms(text: str) -> dict[str, str]:
 
 
 def _entry(content: Mapping[str, object]) -> Entry:
-    rules = content["rules"]
+    rules, packets = content["rules"], content.get("packets")
     if not isinstance(rules, list):
         raise TypeError(f"rules are {rules!r}")
     return Entry(
@@ -146,6 +159,7 @@ def _entry(content: Mapping[str, object]) -> Entry:
         str(content["transport"]),
         int(str(content["world"])),
         [(int(limit), str(name)) for limit, name in rules],
+        None if packets is None else int(str(packets)),
     )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from contract.emulated import ROOT, environment, needs_emulator, run
+from ringtree_bench.gpu.tune import settle_packets
+from ringtree_bench.gpu.variants import Variant
 
 pytestmark = needs_emulator
 
@@ -57,6 +59,34 @@ def test_a_graph_is_a_row_more_for_each_algorithm(kind: str) -> None:
     assert result.stdout.count("one_shot in a graph") == 1
     assert result.stdout.count("ring in a graph") == 1
     assert result.stdout.endswith("# 0 wrong elements\n")
+
+
+@pytest.mark.parametrize("kind", ["virtual", "threads"])
+def test_each_protocol_is_a_row(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "gpu.jsonl"
+    result = run(*GPU, "--as", kind, "-n", "3", "--protocol", "all", "--algorithm", "ring", "--graph", "--sizes",
+                 "64", "--json", str(path), RINGTREE_EMULATED_LANES="4")  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.endswith("# 0 wrong elements\n")
+    record = json.loads(path.read_text())
+    assert record["protocol"] == "lines up to 256 KiB"
+    plain = ["ring", "ring in slots", "ring in packets"]
+    assert [row["algorithm"] for row in record["rows"]] == [*plain, *(f"{name} in a graph" for name in plain)]
+    assert {row["taken"] for row in record["rows"]} == {"ring"}
+
+
+def test_the_environment_orders_a_protocol() -> None:
+    for ordered, said in (
+        ("simple", "slots"),
+        ("packets", "packets of all sizes"),
+        ("lines", "lines of all sizes"),
+    ):
+        result = run(*GPU, "-n", "2", "--sizes", "64,64K", RINGTREE_GPU_PROTOCOL=ordered)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert f"all in one launch, {said}," in result.stdout
+    result = run(*GPU, "-n", "2", "--sizes", "64", RINGTREE_GPU_PROTOCOL="ll")
+    assert result.returncode == 1
+    assert "RINGTREE_GPU_PROTOCOL is simple, packets or lines, not 'll'" in result.stderr
 
 
 def test_all_algorithms_of_a_collective_are_rows_and_those_without_a_kernel_say_so() -> None:
@@ -113,11 +143,53 @@ def test_what_tune_writes_for_gpus_is_what_auto_takes_there(tmp_path: Path) -> N
     entries = json.loads(path.read_text())["entries"]
     assert {(entry["transport"], entry["world"]) for entry in entries} == {("cuda", 2)}
     assert "all_reduce" in {entry["collective"] for entry in entries}
+    assert all(isinstance(entry["packets"], int) for entry in entries)
     for name in ("double_tree", "zero_copy"):
         entry = {"collective": "all_reduce", "transport": "cuda", "world": 2, "rules": [[1 << 20, name]]}
         path.write_text(json.dumps({"version": 1, "entries": [entry]}))
         result = run("-c", CHOSEN, RINGTREE_TUNING=str(path))
         assert result.stdout == f"['{name}', '{name}'] {name}\n", result.stderr
+
+
+def test_what_tune_writes_where_messages_are_staged_says_nothing_of_packets(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.json"
+    result = run("-m", "ringtree", "tune", "--device", "cuda", "-n", "2", "--sizes", "64", "--seconds", "0.01",
+                 "--output", str(path), RINGTREE_EMULATED_DEVICES="2", RINGTREE_EMULATED_ISLAND="1")  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {entry["packets"] for entry in json.loads(path.read_text())["entries"]} == {None}
+
+
+def times_of(slots: float, packets: float) -> dict[str, float]:
+    return {
+        "ring in slots": slots,
+        "one_shot in slots": 2 * slots,
+        "one_shot in packets": packets,
+        "zero_copy": 9.0,
+    }
+
+
+def test_packets_serve_up_to_where_they_lose_least_time() -> None:
+    sizes = {8 * 4**i: 8 * 4**i for i in range(4)}
+    rows = [times_of(4, 1), times_of(4, 2), times_of(4, 8), times_of(4, 16)]
+    limit, counted = settle_packets(dict(zip(sizes, rows, strict=True)), sizes)
+    assert limit == 64  # between 32 and 128
+    assert [row["one_shot"] for row in counted.values()] == [1, 2, 8, 8]
+    assert ["ring" in row for row in counted.values()] == [False, False, True, True]
+    assert all(row["zero_copy"] == 9 for row in counted.values())
+
+
+@pytest.mark.parametrize(("packets", "limit"), [(1, 32), (8, 0)])
+def test_packets_may_serve_always_or_never(packets: float, limit: int) -> None:
+    halved = {8: 4, 64: 32}  # of all_to_all's bytes, which rules count for all ranks together
+    found, _ = settle_packets({size: times_of(4, packets) for size in halved}, halved)
+    assert found == limit
+
+
+def test_a_variant_is_what_its_name_says() -> None:
+    names = ["ring", "ring in slots", "ring in packets", "ring in a graph", "ring in slots in a graph"]
+    assert [Variant.parse(name).name for name in names] == names
+    assert Variant.parse("two_shot in packets in a graph") == Variant("two_shot", "packets", True)
+    assert Variant.parse("ring").packet_bytes is None
 
 
 def test_rules_of_the_host_know_no_zero_copy(tmp_path: Path) -> None:
@@ -129,7 +201,7 @@ def test_rules_of_the_host_know_no_zero_copy(tmp_path: Path) -> None:
 
 
 def test_the_script_for_a_gpu_machine_ends_with_the_goals(tmp_path: Path) -> None:
-    small = {"WORLDS": "2", "SMALL": "8", "SIZES": "64", "LARGE": "4K", "CHECKS": "64"}
+    small = {"WORLDS": "2", "SMALL": "8", "MIDDLE": "64", "SIZES": "64", "LARGE": "4K", "CHECKS": "64"}
     result = subprocess.run(
         [str(ROOT / "bench" / "gpu.sh")],
         env=environment(PYTHON=sys.executable, OUT=str(tmp_path), **small),

@@ -14,9 +14,10 @@ from ringtree.launch import detect
 from ringtree_bench.cases import Case
 from ringtree_bench.gpu import kernels as compiled
 from ringtree_bench.gpu import record
-from ringtree_bench.gpu.rivals import IN_GRAPH, PEERS
+from ringtree_bench.gpu.rivals import PEERS
 from ringtree_bench.gpu.run import Run
 from ringtree_bench.gpu.seats import COLLECTIVES_ON_GPU, KINDS, Seat, with_seats
+from ringtree_bench.gpu.variants import PROTOCOLS, named
 from ringtree_bench.options import (
     EXIT_WRONG,
     how_to_measure,
@@ -49,6 +50,13 @@ Examples:
 )
 @click.option("-n", "--ranks", type=click.IntRange(min=1, max=16), help="How many.  [default: 2]")
 @what_to_measure(COLLECTIVES_ON_GPU, "8:256M:4")
+@click.option(
+    "--protocol",
+    default="auto",
+    show_default=True,
+    metavar="NAME,...|all",
+    help=f"How messages travel, a row for each: {', '.join(PROTOCOLS)} (auto: by size).",
+)
 @click.option("--graph", is_flag=True, help="A row more for each: recorded as a CUDA graph, and replayed.")
 @click.option(
     "--peers",
@@ -66,7 +74,7 @@ Examples:
 @click.option("--commit", help="For the record, where the sources are not a git checkout.")
 def gpu(
     kind: str | None, ranks: int | None, collective: str, sizes: str, dtype: str, op: str, algorithm: str,
-    graph: bool, peers: str, seconds: float, iterations: int | None, seed: int | None,
+    protocol: str, graph: bool, peers: str, seconds: float, iterations: int | None, seed: int | None,
     json_path: Path | None, kernels: bool, commit: str | None,
 ) -> None:  # fmt: skip
     """Time the collectives of arrays on a GPU, check every result, and print nccl-tests' table.
@@ -81,7 +89,7 @@ def gpu(
         with explained_once(seat.world):
             chosen = listed(collective, seat.collectives, f"collective of ranks that are {seat.kind}")
             cases = listed_cases(chosen, sizes, dtype, op, seat.size)
-            algorithms = chosen_algorithms(algorithm, cases, graph)
+            algorithms = chosen_algorithms(algorithm, protocol, cases, graph)
             names = listed_peers(peers, PEERS)
             require_folders(json_path)
         run = Run(seat, cases, names, seat.world.agree(secrets.randbits(48) if seed is None else seed))
@@ -114,12 +122,12 @@ def default_kind() -> str:
         return "processes"  # who opens the world says what is wrong
 
 
-def chosen_algorithms(text: str, cases: list[Case], graph: bool) -> dict[str, list[str]]:
-    """For each collective of `cases` the algorithms to measure; with `graph`, each of them twice."""
-    chosen = {}
+def chosen_algorithms(text: str, protocol: str, cases: list[Case], graph: bool) -> dict[str, list[str]]:
+    """For each collective of `cases` the algorithms to measure, by each protocol; with `graph` all twice."""
+    protocols, chosen = listed(protocol, PROTOCOLS, "protocol"), {}
     for name in dict.fromkeys(case.collective.name for case in cases):
         # With zero_copy, which every array on a GPU serves; a message has no algorithms.
         known = _core.algorithms(name) if name in rt.COLLECTIVES else []
         asked = known if text == "all" and known else listed(text, ["auto", *known], f"algorithm of {name}")
-        chosen[name] = [*asked, *(f"{each}{IN_GRAPH}" for each in asked if graph)]
+        chosen[name] = named(asked, protocols if name in rt.COLLECTIVES else ["auto"], graph)
     return chosen

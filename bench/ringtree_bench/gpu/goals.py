@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringtree_bench.gpu.rivals.ringtree import IN_GRAPH
+from ringtree_bench.gpu.variants import Variant
 from ringtree_bench.record import Document
 from ringtree_bench.sizes import format_size
 
@@ -115,7 +115,7 @@ def _latency(records: Sequence[Document]) -> Iterator[Verdict]:
             return (
                 record["ranks"] == kind
                 and (row["collective"], row["size"]) == ("all_reduce", 8)
-                and row["algorithm"].endswith(IN_GRAPH)
+                and Variant.parse(row["algorithm"]) == Variant("auto", in_graph=True)
             )
 
         for world in _WORLDS:

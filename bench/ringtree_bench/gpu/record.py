@@ -33,6 +33,7 @@ def document(run: Run, rows: Iterable[Row], commit: str | None = None) -> Docume
         "ranks": seat.kind,
         "ranks_sharing_one_gpu": seat.sharing,
         "staged": seat.staged,
+        "protocol": seat.protocol,
         "limits": asdict(run.limits) | {"floor": run.limits.floor},
         "rows": [_row(row, names, run.limits) for row in rows],
     }

@@ -9,9 +9,10 @@ from ringtree_bench.cases import Case
 from ringtree_bench.gpu.limits import measure_limits
 from ringtree_bench.gpu.measure import Contender, GpuTiming, Stage
 from ringtree_bench.gpu.memory import Memory
-from ringtree_bench.gpu.rivals import IN_GRAPH, OnGpu, Rival, open_peers
+from ringtree_bench.gpu.rivals import OnGpu, Rival, open_peers
 from ringtree_bench.gpu.seats import Seat
 from ringtree_bench.gpu.table import Layout, Row
+from ringtree_bench.gpu.variants import Variant
 from ringtree_bench.rounds import Budget, Measurement
 from ringtree_bench.suite import Suite
 
@@ -47,7 +48,7 @@ class Run(Suite[Row]):
         self, case: Case, algorithm: str, ours: GpuTiming | None, peers: tuple[GpuTiming | None, ...]
     ) -> Row:
         collective = case.collective.name
-        taken = algorithm.removesuffix(IN_GRAPH)
+        taken = Variant.parse(algorithm).algorithm
         if collective not in rt.COLLECTIVES:  # a message, which goes through the links and chooses nothing
             return Row(case, algorithm, ours, peers, "links", 2 * case.least_traffic_bytes)
         if taken == "auto":

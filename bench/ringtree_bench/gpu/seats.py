@@ -36,6 +36,7 @@ class Seat:
     calls: "rt.Communicator | rt.cuda.VirtualRanks"
     device: str  # of the first seat, as `ringtree.cuda.device_name` gives it
     sharing: int  # the most ranks on one GPU
+    protocol: str  # how messages travel: `lines up to 256 KiB`
     staged: bool = False  # no peer access: messages go through memory of the host
 
     @property
@@ -45,12 +46,12 @@ class Seat:
 
     @property
     def in_words(self) -> str:
-        """`8 ranks sharing one GPU, all in one launch`."""
+        """`8 ranks sharing one GPU, all in one launch, lines up to 256 KiB`."""
         what = {"virtual": "all in one launch", "threads": "threads", "processes": "processes"}[self.kind]
         where = ""
         if self.sharing > 1:
             where = " sharing one GPU" if self.sharing == self.size else f", up to {self.sharing} on one GPU"
-        how = ", staged in memory of the host" if self.staged else ""
+        how = ", staged in memory of the host" if self.staged else f", {self.protocol}"
         return f"{self.size} rank{'s' if self.size > 1 else ''}{where}, {what}{how}"
 
     def check(self) -> None:
@@ -63,6 +64,13 @@ class Seat:
             self.calls.check()
         else:
             self.calls.synchronize()
+
+    def prefer_packets(self, collective: str, nbytes: int | None) -> None:
+        """Up to how many bytes calls go in packets from now on; None: as by default."""
+        if isinstance(self.calls, rt.cuda.VirtualRanks):
+            self.calls._core.packets(collective, nbytes)
+        else:
+            self.calls._core.packets_on_gpu(collective, nbytes)
 
     def chosen(self, collective: str, nbytes: int) -> str:
         """The algorithm that "auto" takes; see Communicator.chosen."""
@@ -104,17 +112,14 @@ def _seat(world: World, kind: str, comm: rt.Communicator) -> Seat:
     places = world.gather((host, _core.gpu_bus(_core.gpu_current())))
     sharing = max(Counter(places).values())
     name = world.agree(rt.cuda.device_name(_core.gpu_current()))
-    return Seat(world, kind, comm.world_size, (comm.rank,), comm, name, sharing, _is_staged(comm))
-
-
-def _is_staged(comm: rt.Communicator) -> bool:
-    """What the first call finds out."""
-    comm.all_reduce(comm.empty(1, device="cuda"))
+    comm.all_reduce(comm.empty(1, device="cuda"))  # the first call finds out how messages travel
     comm.synchronize()
-    return comm.staged
+    protocol = comm._core.protocol()
+    return Seat(world, kind, comm.world_size, (comm.rank,), comm, name, sharing, protocol, comm.staged)
 
 
 def _virtual(world: World, ranks: int) -> Seat:
     virtual = rt.cuda.VirtualRanks(ranks)
     name = rt.cuda.device_name(_core.gpu_current())
-    return Seat(world, "virtual", ranks, tuple(range(ranks)), virtual, name, ranks)
+    protocol = virtual._core.protocol()
+    return Seat(world, "virtual", ranks, tuple(range(ranks)), virtual, name, ranks, protocol)

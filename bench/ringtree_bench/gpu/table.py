@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import ringtree as rt
+from ringtree import _core
+
 from ringtree_bench.cases import Case
 from ringtree_bench.gpu.limits import Limits
 from ringtree_bench.gpu.measure import GpuTiming
@@ -46,7 +49,12 @@ class Layout(AnyLayout):
             ("least", "(%copy)", 9),
             ("moved", "(%copy)", 9),
         ]
-        names = [*algorithms, *(f"auto: {name}" for name in algorithms)]
+        taken = (
+            max(_core.algorithms(case.collective.name), key=len)
+            if case.collective.name in rt.COLLECTIVES
+            else ""
+        )
+        names = [name.replace("auto", f"auto: {taken}", 1) for name in algorithms]
         super().__init__(case, max(24, *map(len, names)) + 2, own, peers, 11)
 
     def line(self, row: Row) -> str:

@@ -296,15 +296,19 @@ def open_communicator(
         shared = Settings.decode(parts[0][0])
         rules.extend(shared.rules_for(transport, world))  # before anybody has opened anything
         rules_on_gpu.extend(shared.rules_for(ON_GPU, world))
+        packets_on_gpu.extend(shared.packets_for(world))
         return [payload for _, _, payload in parts]
 
     rules: list[tuple[str, Rules]] = []
     rules_on_gpu: list[tuple[str, Rules]] = []
+    packets_on_gpu: list[tuple[str, int]] = []
     core = _core.Communicator(transport, rank, world, timeout, exchange_with_settings)
     for collective, preferred in rules:
         core.prefer(collective, preferred)
     for collective, preferred in rules_on_gpu:
         core.prefer_on_gpu(collective, preferred)
+    for collective, nbytes in packets_on_gpu:
+        core.packets_on_gpu(collective, nbytes)
     for collective, algorithm in shared.forced.items():
         core.force(collective, algorithm)
     if faults:

@@ -29,8 +29,11 @@ class VirtualRanks:
             TransportError: there is no GPU, or no CUDA fabric.
         """
         self._core = _core.VirtualRanks(world)
-        for collective, rules in read_settings().rules_for(ON_GPU, world):
+        settings = read_settings()
+        for collective, rules in settings.rules_for(ON_GPU, world):
             self._core.prefer(collective, rules)
+        for collective, nbytes in settings.packets_for(world):
+            self._core.packets(collective, nbytes)
         self._timeout = timeout
 
     @property

@@ -47,8 +47,13 @@ def open_backend(store: Any, rank: int, size: int, timeout: timedelta, name: str
 
 def choose(
     settings: str, size: int
-) -> tuple[list[tuple[str, Rules]], list[tuple[str, Rules]], list[tuple[str, str]], str]:
-    """What rank 0's settings mean for `size` ranks: rules, those for GPUs, forced algorithms, faults.
+) -> tuple[
+    list[tuple[str, Rules]], list[tuple[str, Rules]], list[tuple[str, int]], list[tuple[str, str]], str
+]:
+    """What rank 0's settings mean for `size` ranks.
+
+    Returns:
+        Rules, those for GPUs, up to how many bytes calls go in packets there, forced algorithms, faults.
 
     Raises:
         ValueError: something is wrong with them.
@@ -56,10 +61,10 @@ def choose(
     shared = Settings.decode(settings.encode())
     try:
         rules = list(shared.rules_for("shm" if size > 1 else "threads", size))
-        on_gpu = list(shared.rules_for(ON_GPU, size))
+        on_gpu, packets = list(shared.rules_for(ON_GPU, size)), list(shared.packets_for(size))
     except InvalidArgument as error:
         raise ValueError(str(error)) from None
-    return rules, on_gpu, list(shared.forced.items()), os.environ.get("RINGTREE_FAULT", "")
+    return rules, on_gpu, packets, list(shared.forced.items()), os.environ.get("RINGTREE_FAULT", "")
 
 
 def _core() -> Any:

@@ -2,13 +2,13 @@
 
 from ringtree_bench.gpu.rivals.nccl import Nccl
 from ringtree_bench.gpu.rivals.protocol import Peer, Prepared, Rival
-from ringtree_bench.gpu.rivals.ringtree import IN_GRAPH, OnGpu
+from ringtree_bench.gpu.rivals.ringtree import OnGpu
 from ringtree_bench.gpu.rivals.symmetric import OneShot, TwoShot
 from ringtree_bench.gpu.seats import Seat
 
 PEERS: dict[str, Peer] = {"nccl": Nccl(), "symm_one_shot": OneShot, "symm_two_shot": TwoShot}
 
-__all__ = ["IN_GRAPH", "PEERS", "OnGpu", "Peer", "Prepared", "Rival", "open_peers"]
+__all__ = ["PEERS", "OnGpu", "Peer", "Prepared", "Rival", "open_peers"]
 
 
 def open_peers(seat: Seat, names: list[str]) -> tuple[list[Rival], list[str]]:

@@ -1,5 +1,6 @@
 """ringtree itself, call by call and as a graph that is replayed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,10 +15,9 @@ from ringtree_bench.gpu.memory import Memory, View, stream_of
 from ringtree_bench.gpu.rivals.protocol import Prepared
 from ringtree_bench.gpu.seats import Seat
 from ringtree_bench.gpu.tensors import as_tensor, torch_of_gpu
+from ringtree_bench.gpu.variants import Variant
 from ringtree_bench.rivals.protocol import Task, UnsupportedError
 from ringtree_bench.rivals.ringtree import Ringtree
-
-IN_GRAPH = " in a graph"  # behind the name of an algorithm: recorded once, and replayed
 
 
 class OnGpu:
@@ -32,11 +32,22 @@ class OnGpu:
 
     def prepare(self, case: Case, memory: Memory, algorithm: str) -> Prepared:
         """See `Rival.prepare`."""
-        if algorithm.endswith(IN_GRAPH):
-            return _recorded(self.prepare(case, memory, algorithm.removesuffix(IN_GRAPH)))
+        variant = Variant.parse(algorithm)
+        if variant.in_graph:
+            return _recorded(self.prepare(case, memory, replace(variant, in_graph=False).name))
         if isinstance(self._seat.calls, rt.cuda.VirtualRanks):
-            return self._of_all(self._seat.calls, case, memory, algorithm)
-        return self._of_one(self._seat.calls, case, memory, algorithm)
+            prepared = self._of_all(self._seat.calls, case, memory, variant.algorithm)
+        else:
+            prepared = self._of_one(self._seat.calls, case, memory, variant.algorithm)
+        if variant.packet_bytes is None:
+            return prepared
+        return replace(prepared, call=partial(self._call, prepared.call, case, variant.packet_bytes))
+
+    def _call(self, call: Callable[[], object], case: Case, packet_bytes: int) -> None:
+        """With another protocol than by default."""
+        self._seat.prefer_packets(case.collective.name, packet_bytes)
+        call()
+        self._seat.prefer_packets(case.collective.name, None)
 
     def _of_all(self, ranks: rt.cuda.VirtualRanks, case: Case, memory: Memory, algorithm: str) -> Prepared:
         if case.op == "premul_sum":
