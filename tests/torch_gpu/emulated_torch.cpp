@@ -15,6 +15,7 @@
 #include <cuda_runtime_api.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <torch/csrc/distributed/c10d/reducer_timer.hpp>
@@ -236,6 +237,17 @@ at::Tensor to_cuda(const at::Tensor& tensor) {
   return copy(there, tensor, false);
 }
 
+/// What a storage does when it is resized: FSDP lets go of parameters so, and takes them back.
+void resize_storage(at::Tensor& tensor, std::int64_t bytes) {
+  c10::StorageImpl& storage = *tensor.storage().unsafeGetStorageImpl();
+  const auto wanted = static_cast<std::size_t>(bytes);
+  if (wanted == storage.nbytes()) return;
+  c10::DataPtr resized = memory.allocate(wanted);
+  move(resized.get(), storage.data(), std::min(wanted, storage.nbytes()));
+  storage.set_data_ptr_noswap(std::move(resized));
+  storage.set_nbytes(wanted);
+}
+
 /// Makes a stream the calling thread's. Returns the one before.
 std::int64_t set_stream(std::int64_t stream) {
   const c10::StreamId before = current_stream;
@@ -266,6 +278,7 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
 
 TORCH_LIBRARY(emulated_cuda, m) {
   m.def("to_cuda(Tensor tensor) -> Tensor", &to_cuda);
+  m.def("resize_storage(Tensor(a!) tensor, int bytes) -> ()", &resize_storage);
   m.def("new_stream() -> int", &new_stream);
   m.def("set_stream(int stream) -> int", &set_stream);
   m.def("synchronize() -> ()", &synchronize);

@@ -1,5 +1,7 @@
 """Torch's tensors on a GPU: its own where it has CUDA and a GPU, else those of the emulated device."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +37,43 @@ class OnAnotherStream:
             torch.ops.emulated_cuda.set_stream(self._before)
         else:
             self._context.__exit__(None, None, None)
+
+
+@contextmanager
+def _on(stream: torch.Stream) -> Iterator[None]:
+    with stream:
+        yield
+
+
+def make_torch_cuda_work() -> None:
+    """For this process from now on: devices, streams and events of torch.cuda, and storages that are resized.
+
+    It does already where PyTorch has CUDA.
+    """
+    if not _IS_EMULATED:
+        return
+    from torch.distributed.fsdp._fully_shard import _fsdp_param as parameters
+    from torch.distributed.fsdp._fully_shard import _fsdp_param_group as groups
+
+    cuda: Any = torch.cuda
+    cuda.is_available = cuda.is_initialized = lambda: True
+    cuda.device_count, cuda.current_device = lambda: 1, lambda: 0
+    cuda.Stream = lambda device=None, priority=0: torch.Stream(device="cuda:0")
+    cuda.Event = lambda *_, **__: torch.Event(device="cuda:0")
+    cuda.current_stream = lambda device=None: torch.accelerator.current_stream("cuda:0")
+    cuda.stream = _on
+
+    def resized(of_cpu: Callable[[torch.Tensor], None], keeps: bool) -> Callable[[torch.Tensor], None]:
+        def resize(x: torch.Tensor) -> None:
+            if x.is_cuda:
+                torch.ops.emulated_cuda.resize_storage(x, x.numel() * x.itemsize if keeps else 0)
+            else:
+                of_cpu(x)
+
+        return resize
+
+    parameters.free_storage = resized(parameters.free_storage, False)
+    parameters.alloc_storage = groups.alloc_storage = resized(parameters.alloc_storage, True)
 
 
 if _IS_EMULATED:

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch_backend.ranks import TorchRanks, run_ranks
-from torch_gpu.tensors import OnAnotherStream, missing, to_gpu
+from torch_gpu.tensors import OnAnotherStream, make_torch_cuda_work, missing, to_gpu
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 
 Place = Callable[[torch.Tensor], torch.Tensor]
+Parallelize = Callable[[torch.nn.Sequential, str], torch.nn.Module]
 
 
 def own(count: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
@@ -208,12 +211,26 @@ def test_streams_keep_calls_in_order() -> None:
     assert run_ranks(2, overlap) == [[[85.0], [20.0]]] * 2
 
 
-def train(on_gpu: bool) -> list[list[float]]:
+def replicate(model: torch.nn.Sequential, kind: str) -> torch.nn.Module:
+    """DDP: every rank has all parameters."""
+    return DistributedDataParallel(model)
+
+
+def shard(model: torch.nn.Sequential, kind: str) -> torch.nn.Module:
+    """FSDP2: every rank has a part of each layer's; the layers gather and scatter on streams of their own."""
+    mesh = dist.init_device_mesh(kind, (n(),))
+    for layer in (model[0], model[2]):
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def train(parallelize: Parallelize, on_gpu: bool) -> list[list[float]]:
+    make_torch_cuda_work()
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4)).double()
     if on_gpu:
         model = model._apply(to_gpu)
-    parallel = DistributedDataParallel(model)
+    parallel = parallelize(model, "cuda" if on_gpu else "cpu")
     optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1, foreach=False)
     generator = torch.Generator().manual_seed(dist.get_rank())
     for _ in range(3):
@@ -222,11 +239,17 @@ def train(on_gpu: bool) -> list[list[float]]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return [parameter.detach().cpu().flatten().tolist() for parameter in model.parameters()]
+    return [whole(parameter).detach().cpu().flatten().tolist() for parameter in model.parameters()]
 
 
-def test_training_gives_the_same_as_on_the_cpu() -> None:
-    on_cpu, on_gpu = run_ranks(2, train, False), run_ranks(2, train, True)
+def whole(parameter: torch.Tensor) -> torch.Tensor:
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("parallelize", [replicate, shard])
+def test_training_gives_the_same_as_on_the_cpu(parallelize: Parallelize, world: int) -> None:
+    on_cpu, on_gpu = run_ranks(world, train, parallelize, False), run_ranks(world, train, parallelize, True)
     for expected, found in zip(on_cpu, on_gpu, strict=True):
         for one, other in zip(expected, found, strict=True):
             assert one == pytest.approx(other, rel=1e-12)
