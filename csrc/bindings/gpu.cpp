@@ -59,7 +59,7 @@ class World {
  public:
   explicit World(int world)
       : ranks_(gpu_library().open_virtual(world)),
-        choice_(Pricing::of_gpu(world, ranks_->piece_bytes(), true)) {}
+        choice_(Pricing::of_gpu(world, ranks_->piece_bytes(), Pricing::Reach::arrays)) {}
 
   int world() const { return ranks_->world(); }
 

@@ -13,6 +13,8 @@ constexpr Constants kOwnCores{0.2, 18'000};
 constexpr Constants kSharedCores{4.0, 9'000};
 /// Not measured: what is published of flags and links between GPUs (8 of them, NVLink 4).
 constexpr Constants kGpu{2.5, 400'000};
+/// Not measured either: where messages go through memory of the host, over 16 lanes of PCIe 4 or 5.
+constexpr Constants kStagedGpu{8, 25'000};
 
 double predicted_us(const HostEntry& entry, const Priced& call, const Constants& constants) {
   const Cost cost = entry.cost(call);
@@ -69,8 +71,9 @@ Pricing Pricing::of_host(const LinkLayout& layout, bool oversubscribed) {
   return {layout.world, priced(layout, 0).piece_bytes, constants_of(oversubscribed), false, false};
 }
 
-Pricing Pricing::of_gpu(int world, std::size_t piece_bytes, bool reaches) {
-  return {world, static_cast<double>(piece_bytes), kGpu, true, reaches};
+Pricing Pricing::of_gpu(int world, std::size_t piece_bytes, Reach reach) {
+  const Constants& constants = reach == Reach::staged ? kStagedGpu : kGpu;
+  return {world, static_cast<double>(piece_bytes), constants, true, reach == Reach::arrays};
 }
 
 bool Pricing::allows(const HostEntry& entry) const {

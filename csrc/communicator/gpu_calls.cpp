@@ -52,8 +52,10 @@ GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, const std::string
       rank_(rank),
       timeout_seconds_(&timeout_seconds),
       gpu_(gpu_library().open(device, rank, segment.world(), exchange, *make_transport(transport))),
-      reaching_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), !gpu_->is_staged())),
-      staged_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(), false)),
+      choice_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(),
+                              gpu_->is_staged() ? Pricing::Reach::staged : Pricing::Reach::arrays)),
+      fallback_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(),
+                                gpu_->is_staged() ? Pricing::Reach::staged : Pricing::Reach::links)),
       messages_(segment, rank) {
   if (transport != "threads" && segment.world() > 1) share_tables(transport, exchange);
   watcher_ = std::thread([this] { watch(); });
@@ -89,12 +91,12 @@ GpuCalls::~GpuCalls() {
 std::pair<std::uint8_t, int> GpuCalls::choose(Collective collective, const std::string& algorithm,
                                               std::size_t bytes, bool even) const {
   const std::uint8_t chosen =
-      algorithm == "auto" ? reaching_.choose(collective, bytes, even) : find_algorithm(collective, algorithm);
-  return {chosen, catalogue()[chosen].access == Access::none ? -1 : staged_.choose(collective, bytes, even)};
+      algorithm == "auto" ? choice_.choose(collective, bytes, even) : find_algorithm(collective, algorithm);
+  return {chosen, catalogue()[chosen].access == Access::none ? -1 : fallback_.choose(collective, bytes, even)};
 }
 
 void GpuCalls::prefer(Collective collective, std::vector<Rule> rules) {
-  reaching_.prefer(collective, std::move(rules));
+  choice_.prefer(collective, std::move(rules));
 }
 
 void GpuCalls::prefer_packets(Collective collective, std::optional<std::size_t> bytes) {
@@ -102,7 +104,7 @@ void GpuCalls::prefer_packets(Collective collective, std::optional<std::size_t> 
 }
 
 void GpuCalls::force(Collective collective, std::uint8_t algorithm) {
-  if (!catalogue()[algorithm].host_only) reaching_.force(collective, algorithm);
+  if (!catalogue()[algorithm].host_only) choice_.force(collective, algorithm);
 }
 
 void GpuCalls::launch(const CallHeader& call, const Task& task, GpuTask on_gpu, std::size_t unit,

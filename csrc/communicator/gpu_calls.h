@@ -83,7 +83,7 @@ class GpuCalls {
   const std::atomic<double>* timeout_seconds_;
   std::unique_ptr<Memory> tables_;  ///< of blocks, if the ranks are processes
   std::unique_ptr<Gpu> gpu_;
-  Choice reaching_, staged_;
+  Choice choice_, fallback_;
   std::array<std::optional<std::size_t>, kCollectives> packet_bytes_{};
   mutable std::atomic<std::uint64_t> agreed_{0};  ///< up to this one all ranks have made the same calls
   std::atomic<std::uint64_t> launched_{0};  ///< sequence number of the newest collective that is in no graph

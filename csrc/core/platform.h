@@ -217,6 +217,19 @@ RT_HD inline bool load_line(const void* from, std::uint32_t flag, std::uint32_t 
 #endif
 }
 
+/// Two words at a multiple of 16 bytes: whoever sees the first has the second, or a later one.
+RT_HD inline void store_pair(std::uint64_t* to, std::uint64_t first, std::uint64_t second) {
+#ifdef __CUDA_ARCH__
+  asm volatile("{\n .reg .b128 pair;\n mov.b128 pair, {%1, %2};\n st.relaxed.sys.global.b128 [%0], pair;\n}"
+               :
+               : "l"(to), "l"(first), "l"(second)
+               : "memory");
+#else
+  __atomic_store_n(to + 1, second, __ATOMIC_RELAXED);
+  __atomic_store_n(to, first, __ATOMIC_RELEASE);
+#endif
+}
+
 /// Whether memory is the device's at large.
 RT_HD inline bool is_global([[maybe_unused]] const void* memory) {
 #ifdef __CUDA_ARCH__

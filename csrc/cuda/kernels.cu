@@ -3,6 +3,8 @@
 // The templates are those of the host; only the team (a Block), the links and the reduction differ. A kernel
 // is launched cooperatively with a grid of (channels, ranks): a launch of several ranks, which share the GPU,
 // is refused if they could not all be resident.
+#include <type_traits>
+
 #include "algorithms.h"  // generated: all of the catalogue
 #include "core/call.h"
 #include "core/span.h"
@@ -44,12 +46,15 @@ struct Share {
   __device__ Span<const Byte> in() const { return {static_cast<const Byte*>(buffers->in), call->in_bytes}; }
   __device__ Span<Byte> out() const { return {static_cast<Byte*>(buffers->out), call->out_bytes}; }
 
-  /// Peers' buffers of which this block sees the same part as of its own.
+  /// Whether algorithms use the arrays of peers, of which this block then sees its part alone, too.
+  static constexpr bool kReaches = std::is_same_v<Links, ArrayLinks>;
+
   __device__ Range part_of_whole(std::size_t bytes) const {
     const Range part = slice(Chunks::split(bytes, 1)).chunk(0);
-    for (int peer = 0; peer < links->world(); ++peer)
-      links->reach(peer, links->template input_of<Byte>(peer) + part.begin,
-                   links->template output_of<Byte>(peer) + part.begin);
+    if constexpr (kReaches)
+      for (int peer = 0; peer < links->world(); ++peer)
+        links->reach(peer, links->template input_of<Byte>(peer) + part.begin,
+                     links->template output_of<Byte>(peer) + part.begin);
     return part;
   }
 
@@ -60,9 +65,10 @@ struct Share {
   }
 
   __device__ Span<const Byte> own_input(const Chunks& chunks) const {
-    for (int peer = 0; peer < links->world(); ++peer)
-      links->reach(peer, links->template input_of<Byte>(peer) + part_of_chunk(chunks, peer).begin,
-                   links->template output_of<Byte>(peer));
+    if constexpr (kReaches)
+      for (int peer = 0; peer < links->world(); ++peer)
+        links->reach(peer, links->template input_of<Byte>(peer) + part_of_chunk(chunks, peer).begin,
+                     links->template output_of<Byte>(peer));
     const Range part = part_of_chunk(chunks, links->rank());
     return in().part(part.begin, part.size);
   }
@@ -187,10 +193,12 @@ __global__ void __launch_bounds__(512, 1) collective_kernel(const __grid_constan
 template <Collective kCollective, class Algorithm>
 constexpr NamedKernel kernels_of(const char* name) {
   NamedKernel kernels{nullptr, nullptr, name};
-  if constexpr (!kIsHostOnly<Algorithm>)
+  if constexpr (kAccessOf<Algorithm> != Access::none) {
+    kernels.kernel = &collective_kernel<kCollective, Algorithm, ArrayLinks>;
+  } else if constexpr (!kIsHostOnly<Algorithm>) {
     kernels.kernel = &collective_kernel<kCollective, Algorithm, DeviceLinks>;
-  if constexpr (!kIsHostOnly<Algorithm> && kAccessOf<Algorithm> == Access::none)
     kernels.over_packets = &collective_kernel<kCollective, Algorithm, PacketLinks<kSeesEveryone<Algorithm>>>;
+  }
   return kernels;
 }
 

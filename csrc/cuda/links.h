@@ -80,7 +80,22 @@ class DeviceLinks {
   /// Room for the addresses of one operand a rank: each lane has its own.
   __device__ const void** sources() { return sources_; }
 
-  /// The buffers that `rank` has passed to this call, once they have met.
+ protected:
+  std::byte* const* memories_;
+  const DeviceLayout* layout_;
+  ChannelState* state_;
+  std::size_t channel_offset_;
+  std::uint64_t digest_;
+  int rank_;
+  const void* sources_[kMaxDeviceRanks];
+};
+
+/// The same for algorithms that use their peers' arrays.
+class ArrayLinks : public DeviceLinks {
+ public:
+  using DeviceLinks::DeviceLinks;
+
+  /// The arrays that `rank` has passed to this call, once they have met.
   template <class T>
   __device__ const T* input_of(int rank) const {
     return static_cast<const T*>(inputs_[rank]);
@@ -94,16 +109,9 @@ class DeviceLinks {
     outputs_[rank] = output;
   }
 
- protected:
-  std::byte* const* memories_;
-  const DeviceLayout* layout_;
-  ChannelState* state_;
-  std::size_t channel_offset_;
-  std::uint64_t digest_;
-  int rank_;
-  const void* sources_[kMaxDeviceRanks];
-  const void* inputs_[kMaxDeviceRanks] = {};
-  void* outputs_[kMaxDeviceRanks] = {};
+ private:
+  const void* inputs_[kMaxDeviceRanks];
+  void* outputs_[kMaxDeviceRanks];
 };
 
 /// The same for small and middle sizes: all goes in packets.

@@ -29,7 +29,7 @@ __device__ inline bool reaches(const DeviceOffer& who, const DeviceOffer& whose,
 /// Shows the peers this rank's buffers and looks at theirs; whether every rank reaches all of them. The same
 /// on all ranks and channels. `blocks` has an entry a rank.
 template <class Team>
-__device__ bool meet(Team& team, DeviceLinks& links, const DeviceOffer& own, const MappedBlocks* blocks,
+__device__ bool meet(Team& team, ArrayLinks& links, const DeviceOffer& own, const MappedBlocks* blocks,
                      bool needs_output) {
   auto window = links.window();
   const Claim slot = window.claim(team, sizeof(DeviceOffer));

@@ -12,19 +12,12 @@
 
 namespace ringtree {
 
-/// By one block of a kernel.
+/// By one block of a kernel. Nothing waits for the host's memory: one store says both.
 __device__ inline void tell_begin(DeviceRank& rank, std::uint64_t sequence) {
   if (threadIdx.x != 0) return;
-  DeviceReport& report = rank.host->report;
-  AtomicRef(report.newest).store(sequence, relaxed);
   const std::uint64_t number = rank.kernels + 1;
-  AtomicRef(rank.kernels).store(number, relaxed);
-  AtomicRef(report.begun).store(number, release);  // pairs with: the host's load
-}
-
-__device__ inline void raise_to(std::uint64_t& word, std::uint64_t value) {
-  const AtomicRef<std::uint64_t> known(word);
-  if (known.load(relaxed) < value) known.store(value, relaxed);
+  rank.kernels = number;
+  store_pair(&rank.host->report.begun, number, sequence);
 }
 
 /// By each of a rank's `blocks`: the last one tells that the kernel is over, and whether the call has been
@@ -34,19 +27,21 @@ __device__ inline void tell_end(Block& team, DeviceRank& rank, std::uint64_t seq
   team.sync();
   if (threadIdx.x != 0) return;
   if (team.gave_up()) AtomicRef(rank.has_failed).store(1U, relaxed);
-  __threadfence();  // what this block has written is there before it is counted
-  if (atomicAdd(&rank.ended_blocks, 1U) + 1 != blocks) return;
-  __threadfence();  // and this lane sees what was there before the others were
-  rank.ended_blocks = 0;
+  if (blocks > 1) {
+    __threadfence();  // what this block has written is there before it is counted
+    if (atomicAdd(&rank.ended_blocks, 1U) + 1 != blocks) return;
+    __threadfence();  // and this lane sees what was there before the others were
+    rank.ended_blocks = 0;
+  }
   DeviceReport& report = rank.host->report;
   const bool is_message = (sequence & kGpuMessage) != 0;
-  if (is_made) raise_to(is_message ? report.finished_messages : report.finished, sequence);
-  if (!is_message) {
-    const AtomicRef<std::uint64_t> together(report.ended_together);
-    together.store(together.load(relaxed) + 1, relaxed);
+  std::uint64_t& finished = is_message ? rank.finished_messages : rank.finished;
+  if (is_made && finished < sequence) {
+    finished = sequence;
+    AtomicRef(is_message ? report.finished_messages : report.finished).store(sequence, relaxed);
   }
-  AtomicRef(report.ended)
-      .store(AtomicRef(rank.kernels).load(relaxed), release);  // pairs with: the host's load
+  if (!is_message) AtomicRef(report.ended_together).store(++rank.ended_together, relaxed);
+  AtomicRef(report.ended).store(rank.kernels, release);  // pairs with: the host's load
 }
 
 }  // namespace ringtree

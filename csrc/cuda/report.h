@@ -15,9 +15,10 @@ struct DeviceReport {
 
   std::uint64_t sent;  ///< the digest of a message that its receiver did not expect
 
-  std::uint64_t begun, ended;       ///< kernels, those of replayed graphs too
+  alignas(16) std::uint64_t begun;  ///< kernels, those of replayed graphs too
+  std::uint64_t newest;             ///< sequence number of the call that began last; stored with `begun`
+  std::uint64_t ended;              ///< kernels, as `begun`
   std::uint64_t ended_together;     ///< of them those of collectives
-  std::uint64_t newest;             ///< sequence number of the call that began last
   std::uint64_t finished;           ///< the largest sequence number of a collective that ran to its end
   std::uint64_t finished_messages;  ///< and of messages
 };

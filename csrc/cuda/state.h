@@ -47,7 +47,9 @@ struct DeviceRank {
   unsigned int ended_blocks;  ///< of the newest kernel
   unsigned int has_failed;    ///< a kernel has given up, and so do all later ones
   unsigned int has_reported;  ///< a block writes, or has written, why
-  std::uint64_t kernels;      ///< how many have begun
+  // What the report in the host's memory says, kept here as well: to read it there takes a microsecond.
+  std::uint64_t kernels;  ///< how many have begun
+  std::uint64_t ended_together, finished, finished_messages;
 };
 
 /// One buffer as the ranks of other processes know it.

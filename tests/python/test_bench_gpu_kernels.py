@@ -8,6 +8,7 @@ import ringtree as rt
 from contract.emulated import LIBRARY, ROOT, needs_emulator, run
 from ringtree import _core
 from ringtree_bench.gpu.kernels import (
+    AREAS_BYTES,
     LANES,
     MULTIPROCESSORS,
     STAGING_BYTES,
@@ -101,6 +102,9 @@ def test_what_is_known_of_the_launch_is_what_the_sources_say() -> None:
     assert packets is not None
     assert int(lanes[1]) == LANES
     assert int(packets[1]) << 10 == STAGING_BYTES
+    assert "packet_bytes * 3 / 16 / kCacheLine * kCacheLine" in (csrc / "layout.h").read_text()
+    assert "kAreas = 4" in (csrc / "layout.h").read_text()
+    assert 4 * (STAGING_BYTES * 3 // 16 // 64 * 64) == AREAS_BYTES
 
 
 NO_KERNEL = {("all_gather", "recursive_doubling"), ("reduce_scatter", "recursive_halving")}

@@ -20,10 +20,12 @@ from ringtree import _core
 from ringtree_bench.cases import cases_of_sizes
 
 LANES = 512  # of a block: kLanes in csrc/cuda/introduction.cpp
-# Dynamic shared memory of a block that runs over packets, at most: DeviceLayout::of in csrc/cuda/layout.h.
+# Dynamic shared memory of a block that runs over packets, at most, and of one that moves messages: see
+# DeviceLayout::of in csrc/cuda/layout.h.
 STAGING_BYTES = 32 << 10
+AREAS_BYTES = 4 * (STAGING_BYTES * 3 // 16)
 
-_LINKS = {"DeviceLinks": "slots", "PacketLinks": "packets"}  # in words
+_LINKS = {"DeviceLinks": "slots", "PacketLinks": "packets", "ArrayLinks": "arrays"}  # in words
 _STEMS = {f"{name}_{how}": (name, how) for name in rt.COLLECTIVES for how in _core.algorithms(name)}
 _LARGE_BYTES = 256 << 20
 
@@ -42,6 +44,8 @@ class Kernel:
     @property
     def staging_bytes(self) -> int:
         """Dynamic shared memory, at most."""
+        if self.name == "messages_kernel":
+            return AREAS_BYTES
         return STAGING_BYTES if self.links == "packets" else 0
 
 
