@@ -27,7 +27,8 @@ struct all_reduce_one_shot {
     for (std::size_t round = 0; round < whole.rounds(piece); ++round) {
       const auto [begin, size] = whole.piece(0, round, piece);
       links.sources()[links.rank()] = post(team, window, in.part(begin, size));
-      window.each_view(team, size * sizeof(T), [&](int peer, const std::byte* shown) { links.sources()[peer] = shown; });
+      window.each_view(team, size * sizeof(T),
+                       [&](int peer, const std::byte* shown) { links.sources()[peer] = shown; });
       team.combine(out.part(begin, size).data(), links.sources(), links.world(), size, op.closing());
       window.done(team);
     }

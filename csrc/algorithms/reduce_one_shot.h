@@ -25,7 +25,8 @@ struct reduce_one_shot {
         post_to(team, window, root, in.part(begin, size));
       } else {
         links.sources()[root] = in.data() + begin;
-        window.each_view(team, size * sizeof(T), [&](int peer, const std::byte* shown) { links.sources()[peer] = shown; });
+        window.each_view(team, size * sizeof(T),
+                         [&](int peer, const std::byte* shown) { links.sources()[peer] = shown; });
         team.combine(out.data() + begin, links.sources(), links.world(), size, op.closing());
       }
       window.done(team);

@@ -50,8 +50,8 @@ struct Pricing {
   bool reaches;  ///< those that use their peers' buffers, too
 
   static Pricing of_host(const LinkLayout& layout, bool oversubscribed);
-  /// What kernels reach of their peers: also the arrays that they are given; the links alone; or not even those,
-  /// which lie in memory of the host then.
+  /// What kernels reach of their peers: also the arrays that they are given; the links alone; or not even
+  /// those, which lie in memory of the host then.
   enum class Reach { arrays, links, staged };
   static Pricing of_gpu(int world, std::size_t piece_bytes, Reach reach);
 

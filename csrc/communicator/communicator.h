@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <optional>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
@@ -13,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <thread>
@@ -90,8 +90,8 @@ class Communicator {
   using NamedRules = std::vector<std::pair<std::size_t, std::string>>;
   void prefer(const std::string& collective, const NamedRules& rules);
   void prefer_on_gpu(const std::string& collective, const NamedRules& rules);
-  /// Up to how many bytes such calls go in packets, unless RINGTREE_GPU_PROTOCOL says it; nothing: as many as by
-  /// default. The same on all ranks.
+  /// Up to how many bytes such calls go in packets, unless RINGTREE_GPU_PROTOCOL says it; nothing: as many as
+  /// by default. The same on all ranks.
   void packets_on_gpu(const std::string& collective, std::optional<std::size_t> bytes);
   void force(const std::string& collective, const std::string& algorithm);
 
@@ -179,7 +179,7 @@ class Communicator {
   Reach reach_;
   std::unique_ptr<Mailbox> mailbox_;
   std::unique_ptr<GpuCalls> gpu_;
-  std::array<std::vector<Rule>, kCollectives> gpu_rules_;  ///< what prefer_on_gpu() was told
+  std::array<std::vector<Rule>, kCollectives> gpu_rules_;               ///< what prefer_on_gpu() was told
   std::array<std::optional<std::size_t>, kCollectives> gpu_packets_{};  ///< and packets_on_gpu()
   Survivors survivors_;
   Choice choice_;

@@ -92,7 +92,8 @@ std::pair<std::uint8_t, int> GpuCalls::choose(Collective collective, const std::
                                               std::size_t bytes, bool even) const {
   const std::uint8_t chosen =
       algorithm == "auto" ? choice_.choose(collective, bytes, even) : find_algorithm(collective, algorithm);
-  return {chosen, catalogue()[chosen].access == Access::none ? -1 : fallback_.choose(collective, bytes, even)};
+  return {chosen,
+          catalogue()[chosen].access == Access::none ? -1 : fallback_.choose(collective, bytes, even)};
 }
 
 void GpuCalls::prefer(Collective collective, std::vector<Rule> rules) {

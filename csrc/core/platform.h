@@ -145,8 +145,8 @@ RT_HD inline Pack load_pack(const void* from) {
   return pack;
 }
 
-/// Half of a packet's words are its flag, one in each 8 bytes, which always arrive together: whoever sees both
-/// flags has the data beside them.
+/// Half of a packet's words are its flag, one in each 8 bytes, which always arrive together: whoever sees
+/// both flags has the data beside them.
 RT_HD inline void store_packet(void* to, std::uint32_t first, std::uint32_t second, std::uint32_t flag) {
   const std::uint64_t high = std::uint64_t{flag} << 32;
 #ifdef __CUDA_ARCH__
@@ -180,8 +180,8 @@ RT_HD inline bool load_packet(const void* from, std::uint32_t flag, std::uint32_
   return one >> 32 == flag && other >> 32 == flag;
 }
 
-/// The last word of a line is its flag. Between GPUs that NVLink joins, and on one, the 16 bytes arrive together:
-/// PTX has them as one access. The host keeps their order instead.
+/// The last word of a line is its flag. Between GPUs that NVLink joins, and on one, the 16 bytes arrive
+/// together: PTX has them as one access. The host keeps their order instead.
 RT_HD inline void store_line(void* to, const std::uint32_t (&data)[3], std::uint32_t flag) {
 #ifdef __CUDA_ARCH__
   const std::uint64_t low = data[0] | std::uint64_t{data[1]} << 32;

@@ -139,23 +139,33 @@ class Block {
   static constexpr int kInFlight = 8;  ///< loads of 16 bytes that a lane has under way
 
   __device__ bool must_give_up(int peer) {
-    if (AtomicRef(report_->raised).load(relaxed) != DeviceReport::none) {
-      gave_up_ = true;
-      return true;
-    }
-    if (port_clock_ns() < deadline_ns_) return false;
-    give_up(DeviceReport::timeout, peer);
-    return true;
+    gave_up_ = gave_up_ || is_over(rank_, report_, sequence_, deadline_ns_, peer);
+    return gave_up_;
   }
 
   __device__ void give_up(DeviceReport::Kind kind, int peer, std::uint64_t sent = 0) {
     gave_up_ = true;
-    if (AtomicRef(report_->raised).load(relaxed) != DeviceReport::none) return;
-    if (atomicCAS(&rank_->has_reported, 0U, 1U) != 0) return;
-    AtomicRef(report_->sent).store(sent, relaxed);
-    AtomicRef(report_->peer).store(static_cast<std::uint64_t>(peer), relaxed);
-    AtomicRef(report_->sequence).store(sequence_, relaxed);
-    AtomicRef(report_->raised).store(kind, release);  // pairs with: the host's acquire load
+    tell(rank_, report_, sequence_, kind, peer, sent);
+  }
+
+  // What happens rarely, or never, stands apart, so that kernels are short.
+
+  __device__ static bool is_over(DeviceRank* rank, DeviceReport* report, std::uint64_t sequence,
+                                 std::uint64_t deadline_ns, int peer) {
+    if (AtomicRef(report->raised).load(relaxed) != DeviceReport::none) return true;
+    if (port_clock_ns() < deadline_ns) return false;
+    tell(rank, report, sequence, DeviceReport::timeout, peer, 0);
+    return true;
+  }
+
+  __device__ RT_NOINLINE static void tell(DeviceRank* rank, DeviceReport* report, std::uint64_t sequence,
+                                          DeviceReport::Kind kind, int peer, std::uint64_t sent) {
+    if (AtomicRef(report->raised).load(relaxed) != DeviceReport::none) return;
+    if (atomicCAS(&rank->has_reported, 0U, 1U) != 0) return;
+    AtomicRef(report->sent).store(sent, relaxed);
+    AtomicRef(report->peer).store(static_cast<std::uint64_t>(peer), relaxed);
+    AtomicRef(report->sequence).store(sequence, relaxed);
+    AtomicRef(report->raised).store(kind, release);  // pairs with: the host's acquire load
   }
 
   /// Packs where both sides are aligned alike, else words, else bytes. Its loops have all registers to
@@ -197,9 +207,11 @@ class Block {
     for (; begin + (kInFlight - 1) * lanes < packs; begin += kInFlight * lanes) {
       Pack loaded[kInFlight];
 #pragma unroll
-      for (int i = 0; i < kInFlight; ++i) loaded[i] = load_pack<kWhere>(from + (begin + i * lanes) * sizeof(Pack));
+      for (int i = 0; i < kInFlight; ++i)
+        loaded[i] = load_pack<kWhere>(from + (begin + i * lanes) * sizeof(Pack));
 #pragma unroll
-      for (int i = 0; i < kInFlight; ++i) store_pack<kWhere>(to + (begin + i * lanes) * sizeof(Pack), loaded[i]);
+      for (int i = 0; i < kInFlight; ++i)
+        store_pack<kWhere>(to + (begin + i * lanes) * sizeof(Pack), loaded[i]);
     }
     for (; begin < packs; begin += lanes)
       store_pack<kWhere>(to + begin * sizeof(Pack), load_pack<kWhere>(from + begin * sizeof(Pack)));

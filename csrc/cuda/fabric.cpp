@@ -253,7 +253,8 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
   const OnDevice here(device_);
   DeviceCall call = call_of(task, buffers);
   const bool may_prefer = !shape_.is_ordered && !is_staged();
-  const std::size_t packet_bytes = may_prefer ? task.packet_bytes.value_or(shape_.packet_bytes) : shape_.packet_bytes;
+  const std::size_t packet_bytes =
+      may_prefer ? task.packet_bytes.value_or(shape_.packet_bytes) : shape_.packet_bytes;
   if (task.fallback >= 0 && is_staged())  // what all ranks know without a meeting
     return launch_kernel(static_cast<std::size_t>(task.fallback), call, packet_bytes, stream);
   if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0], call.in_bytes, call.out_bytes);

@@ -38,8 +38,8 @@ void load_kernels() {
   load(&scale_kernel, "premul_sum");
 }
 
-/// The number of their GPU in this process; negative: it does not see it. Launchers show a process its own alone,
-/// and CUDA IPC reaches the others.
+/// The number of their GPU in this process; negative: it does not see it. Launchers show a process its own
+/// alone, and CUDA IPC reaches the others.
 int number_of(const Introduction& theirs) {
   int number = theirs.device;
   if (is_near(theirs) || cudaDeviceGetByPCIBusId(&number, theirs.bus.data()) == cudaSuccess) return number;

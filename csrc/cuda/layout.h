@@ -24,8 +24,9 @@ inline constexpr std::size_t kGrainBytes = 512;
 
 /// Of 16 bytes, with the data's flag among them: packets of 8 and 8, or lines of 12 and 4. See packets.h.
 struct PacketShape {
-  std::size_t message_bytes;  ///< of data in a turn of the window, at most; a multiple of two lines of the cache
-  std::size_t piece_bytes;    ///< of data in a slot of a lane, at most; a multiple of the cache line
+  std::size_t
+      message_bytes;  ///< of data in a turn of the window, at most; a multiple of two lines of the cache
+  std::size_t piece_bytes;  ///< of data in a slot of a lane, at most; a multiple of the cache line
   bool lines;
 
   static constexpr unsigned kSlots = 2;      ///< of an inbox
@@ -72,8 +73,9 @@ struct DeviceLayout {
 
   static constexpr int kSlots = 4;
 
-  /// A lane's slot holds two sweeps of copies by a block of 512 lanes, a slot of its packets one sweep of lines;
-  /// a window's slot, and all ranks' messages of packets, an equal share for each rank. Not measured yet.
+  /// A lane's slot holds two sweeps of copies by a block of 512 lanes, a slot of its packets one sweep of
+  /// lines; a window's slot, and all ranks' messages of packets, an equal share for each rank. Not measured
+  /// yet.
   static constexpr DeviceLayout of(int world, int channels, std::size_t lane_bytes = std::size_t{128} << 10,
                                    std::size_t window_bytes = std::size_t{256} << 10,
                                    std::size_t packet_bytes = std::size_t{32} << 10) {

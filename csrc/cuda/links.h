@@ -93,7 +93,7 @@ class DeviceLinks {
 /// The same for algorithms that use their peers' arrays.
 class ArrayLinks : public DeviceLinks {
  public:
-  using DeviceLinks::DeviceLinks;
+  using DeviceLinks::DeviceLinks;  // NOLINT(cppcoreguidelines-pro-type-member-init): meet() writes the rest
 
   /// The arrays that `rank` has passed to this call, once they have met.
   template <class T>
@@ -126,13 +126,21 @@ class PacketLinks : public DeviceLinks {
   // NOLINTBEGIN(bugprone-derived-method-shadowing-base-method): those are the differences
   __device__ PacketSender to(int peer) { return to(peer, digest_); }
   __device__ PacketSender to(int peer, std::uint64_t digest) {
-    return {memories_[peer] + channel_offset_ + layout_->packet_lane_offset(rank_), layout_->packets,
-            state_->packets_sent[peer], areas_, digest, peer};
+    return {memories_[peer] + channel_offset_ + layout_->packet_lane_offset(rank_),
+            layout_->packets,
+            state_->packets_sent[peer],
+            areas_,
+            digest,
+            peer};
   }
   __device__ PacketReceiver from(int peer) { return from(peer, digest_); }
   __device__ PacketReceiver from(int peer, std::uint64_t digest) {
-    return {memories_[rank_] + channel_offset_ + layout_->packet_lane_offset(peer), layout_->packets,
-            state_->packets_received[peer], areas_, digest, peer};
+    return {memories_[rank_] + channel_offset_ + layout_->packet_lane_offset(peer),
+            layout_->packets,
+            state_->packets_received[peer],
+            areas_,
+            digest,
+            peer};
   }
   __device__ PacketWindow<kAllSee> window() const {
     return {memories_, channel_offset_, *layout_, state_->packet_window, block_memory(), digest_, rank_};

@@ -12,10 +12,10 @@ namespace {
 
 using Byte = Element<1>;
 
-/// Slots and packets are links of their own, so two ranks that mean different letters must meet in one of them:
-/// each channel's first piece always goes in packets, where there are any.
+/// Slots and packets are links of their own, so two ranks that mean different letters must meet in one of
+/// them: each channel's first piece always goes in packets, where there are any.
 struct Pieces {
-  std::size_t in_packets;  ///< bytes of a channel's part, at most
+  std::size_t in_packets;      ///< bytes of a channel's part, at most
   std::size_t packets, slots;  ///< bytes of a piece
 };
 

@@ -19,8 +19,8 @@ namespace ringtree {
 struct DeviceMessages {
   DeviceLayout layout;
   std::uint64_t sequence, timeout_ns;
-  std::size_t packet_bytes;  ///< letters of up to so many bytes go in packets, others after the first piece in
-                             ///< slots; 0: all go in slots
+  std::size_t packet_bytes;  ///< letters of up to so many bytes go in packets, others after the first piece
+                             ///< in slots; 0: all go in slots
   DeviceRank* rank;
   int own_rank;
   int outgoing;  ///< so many letters are sent; those behind them are received

@@ -19,8 +19,8 @@
 
 namespace ringtree {
 
-/// Hands out the areas. No step of an algorithm has more than kAreas pieces at hand, and between two uses of an
-/// area the lanes of the block have waited for one another.
+/// Hands out the areas. No step of an algorithm has more than kAreas pieces at hand, and between two uses of
+/// an area the lanes of the block have waited for one another.
 class PacketAreas {
  public:
   __device__ PacketAreas(std::byte* memory, std::size_t piece_bytes)
@@ -104,7 +104,8 @@ class PacketReceiver : public PacketLane {
     return claim;
   }
 
-  /// Gives the slot back. No release: what the loads have brought lies in memory of the block since arrival().
+  /// Gives the slot back. No release: what the loads have brought lies in memory of the block since
+  /// arrival().
   template <class Team>
   __device__ void release(Team& team, const Claim& claim) const {
     if (team.leads()) {

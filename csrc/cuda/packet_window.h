@@ -6,9 +6,9 @@
 //              {data, flag, data, flag}  ------->           this turn are there
 //
 // The same steps, so the same algorithms run over it. An inbox has two slots. Where every rank looks at every
-// other one in each turn, nobody needs a credit: who has everybody's packets of turn t knows that everybody has
-// read turn t - 1, whose slot turn t + 1 will take. Else ranks count the turns that they have read, as they do
-// in other windows, and who posts looks at the counters.
+// other one in each turn, nobody needs a credit: who has everybody's packets of turn t knows that everybody
+// has read turn t - 1, whose slot turn t + 1 will take. Else ranks count the turns that they have read, as
+// they do in other windows, and who posts looks at the counters.
 //
 // tests/model/packets.pml checks this in every interleaving.
 #pragma once
@@ -108,7 +108,8 @@ class PacketWindow {
     for (int step = 1; step < layout_->world; ++step) {
       const int peer = further(step);
       const PacketMessage part = message(claim.data + static_cast<unsigned>(peer) * part_bytes, part_bytes);
-      for (std::uint32_t i = threadIdx.x; i < part.packets(); i += blockDim.x) part.put(inbox(peer, rank_), i);
+      for (std::uint32_t i = threadIdx.x; i < part.packets(); i += blockDim.x)
+        part.put(inbox(peer, rank_), i);
     }
   }
 
@@ -120,7 +121,8 @@ class PacketWindow {
 
   template <class Team, class Use>
   __device__ void each_part(Team& team, std::size_t part_bytes, Use use) {
-    receive_all(team, part_bytes, [=](int) { return part_bytes; }, [this](int peer) { return arrived(peer); });
+    receive_all(
+        team, part_bytes, [=](int) { return part_bytes; }, [this](int peer) { return arrived(peer); });
     if (team.gave_up()) return;
     for (int peer = 0; peer < layout_->world; ++peer)
       if (peer != rank_) use(peer, static_cast<const std::byte*>(arrived(peer)));

@@ -1,8 +1,8 @@
 // Messages in packets: every word travels with its own flag, so that nothing has to be published after it, no
 // fence holds up the next step, and the receiver's first look at the last word ends its wait.
 //
-//     packets   {data, flag, data, flag}    8 bytes of data; arrive in halves at worst, so they can cross PCIe
-//     lines     {data, data, data, flag}   12 bytes of data; need links that carry 16 bytes at once
+//     packets   {data, flag, data, flag}    8 bytes of data; arrive in halves at worst, so they can cross
+//     PCIe lines     {data, data, data, flag}   12 bytes of data; need links that carry 16 bytes at once
 //
 // Both are one store and one load of 16 bytes (the same instructions: docs/kernels.md).
 // Source: NCCL's LL and LL128 protocols; Z. Hu et al., Demystifying NCCL (2025).
@@ -29,8 +29,8 @@ class PacketMessage {
  public:
   /// `turn` numbers the messages of one inbox; `data` is memory of the block, or of whoever has it aligned to
   /// words, with room for whole ones.
-  __device__ PacketMessage(const PacketShape& shape, std::uint64_t digest, std::uint64_t turn, std::byte* data,
-                           std::size_t bytes)
+  __device__ PacketMessage(const PacketShape& shape, std::uint64_t digest, std::uint64_t turn,
+                           std::byte* data, std::size_t bytes)
       : data_(reinterpret_cast<std::uint32_t*>(data)),
         words_((bytes + 3) / 4),
         digest_(digest),
@@ -62,9 +62,9 @@ class PacketMessage {
     }
   }
 
-  /// By a lane of `team` on its own: packet `i` out of the inbox at `from`, once `peer` has put it there. False
-  /// if the call has failed. Ends with the team's join(). `elsewhere` looks where the peer may have sent what it
-  /// takes for this message.
+  /// By a lane of `team` on its own: packet `i` out of the inbox at `from`, once `peer` has put it there.
+  /// False if the call has failed. Ends with the team's join(). `elsewhere` looks where the peer may have
+  /// sent what it takes for this message.
   template <class Team, class Elsewhere = Nowhere>
   __device__ bool take(Team& team, int peer, const std::byte* from, std::uint32_t i,
                        Elsewhere elsewhere = {}) const {
@@ -78,7 +78,8 @@ class PacketMessage {
     if (!team.await_lane(peer, [&] { return look() || elsewhere.has_come(); })) return false;
     if (!is_here && !look()) return disagree(team, peer, elsewhere.digest());
     if (lines_) {
-      if (i == 0) return (got[2] == bytes_ && digest_in(got) == digest_) || disagree(team, peer, digest_in(got));
+      if (i == 0)
+        return (got[2] == bytes_ && digest_in(got) == digest_) || disagree(team, peer, digest_in(got));
       for (std::uint32_t j = 0; j < 3; ++j) keep(3 * i - 3 + j, got[j]);
     } else {
       if (i == 0) return digest_in(got) == digest_ || disagree(team, peer, digest_in(got));
@@ -90,7 +91,9 @@ class PacketMessage {
 
  private:
   __device__ static std::uint32_t low(std::uint64_t digest) { return static_cast<std::uint32_t>(digest); }
-  __device__ static std::uint32_t high(std::uint64_t digest) { return static_cast<std::uint32_t>(digest >> 32); }
+  __device__ static std::uint32_t high(std::uint64_t digest) {
+    return static_cast<std::uint32_t>(digest >> 32);
+  }
   __device__ static std::uint64_t digest_in(const std::uint32_t (&got)[3]) {
     return got[0] | std::uint64_t{got[1]} << 32;
   }
@@ -109,8 +112,8 @@ class PacketMessage {
   std::size_t words_;
   std::uint64_t digest_;
   std::uint32_t bytes_;
-  /// Never 0, which fresh memory holds. It comes again after four billion turns: what was left behind then, in a
-  /// packet that no message since has used, would pass for new.
+  /// Never 0, which fresh memory holds. It comes again after four billion turns: what was left behind then,
+  /// in a packet that no message since has used, would pass for new.
   std::uint32_t flag_;
   std::uint32_t packets_;
   bool lines_;

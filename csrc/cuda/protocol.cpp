@@ -23,9 +23,8 @@ constexpr std::size_t kAllSizes = std::numeric_limits<std::size_t>::max();
 GpuProtocol protocol_wanted() {
   const char* const text = std::getenv("RINGTREE_GPU_PROTOCOL");
   if (text == nullptr || *text == '\0') return GpuProtocol::by_size;
-  constexpr std::array<std::pair<const char*, GpuProtocol>, 3> kNames = {{{"simple", GpuProtocol::simple},
-                                                                          {"packets", GpuProtocol::packets},
-                                                                          {"lines", GpuProtocol::lines}}};
+  constexpr std::array<std::pair<const char*, GpuProtocol>, 3> kNames = {
+      {{"simple", GpuProtocol::simple}, {"packets", GpuProtocol::packets}, {"lines", GpuProtocol::lines}}};
   for (const auto& [name, protocol] : kNames)
     if (std::string(text) == name) return protocol;
   throw InvalidArgument("RINGTREE_GPU_PROTOCOL is simple, packets or lines, not '" + std::string(text) + "'");

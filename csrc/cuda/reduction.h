@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -28,7 +29,7 @@ class DeviceReduction {
   DeviceReduction(DType dtype, ReduceOp op, int world)
       : dtype_(dtype),
         op_(op == ReduceOp::avg || op == ReduceOp::premul_sum ? ReduceOp::sum : op),
-        width_(static_cast<std::uint8_t>(size_of(dtype))),
+        log2_width_(static_cast<std::uint8_t>(std::countr_zero(size_of(dtype)))),
         last_divisor_(op == ReduceOp::avg ? world : 1) {}
 
   __device__ DeviceReduction closing() const {
@@ -39,13 +40,13 @@ class DeviceReduction {
 
   __device__ void operator()(void* destination, const void* const* sources, int n_sources,
                              std::size_t bytes) const {
-    combine_lanes(dtype_, op_, divisor_, destination, sources, n_sources, bytes / width_);
+    combine_lanes(dtype_, op_, divisor_, destination, sources, n_sources, bytes >> log2_width_);
   }
 
  private:
   DType dtype_ = DType::uint8;
   ReduceOp op_ = ReduceOp::sum;
-  std::uint8_t width_ = 1;  ///< bytes of an element
+  std::uint8_t log2_width_ = 0;  ///< of the bytes of an element
   int divisor_ = 1;
   int last_divisor_ = 1;
 };

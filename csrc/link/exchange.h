@@ -106,7 +106,8 @@ RT_HD void post_parts(Team& team, Links& links, Window& window, std::size_t widt
   for (int peer = 0; peer < links.world(); ++peer) {
     if (peer == links.rank()) continue;
     const Span<const T> part = part_of(peer);
-    team.copy(reinterpret_cast<T*>(slot.data) + static_cast<unsigned>(peer) * width, part.data(), part.size());
+    team.copy(reinterpret_cast<T*>(slot.data) + static_cast<unsigned>(peer) * width, part.data(),
+              part.size());
   }
   window.publish_parts(team, slot, width * sizeof(T));
 }

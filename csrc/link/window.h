@@ -121,8 +121,7 @@ class WindowOver {
       if (peer != rank_) view(one, peer, bytes_of(peer));
     };
     team.apart(world_, wait, [&](int peer) {
-      if (peer != rank_)
-        use(peer, static_cast<const std::byte*>(slot(peer, turn).data(bytes_of(peer))));
+      if (peer != rank_) use(peer, static_cast<const std::byte*>(slot(peer, turn).data(bytes_of(peer))));
     });
   }
 

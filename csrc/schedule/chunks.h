@@ -45,6 +45,7 @@ class Chunks {
   /// `grain` elements from their chunk's beginning.
   RT_HD constexpr Chunks slice(int index, int slices, std::size_t grain) const {
     Chunks part = *this;
+    if (slices == 1) return part;
     part.slice_ = index;
     part.slices_ = slices;
     part.grain_ = grain;

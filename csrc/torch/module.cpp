@@ -23,7 +23,8 @@ namespace {
 using Preferred = std::vector<std::pair<std::string, std::vector<std::pair<std::size_t, std::string>>>>;
 using Forced = std::vector<std::pair<std::string, std::string>>;
 using Packets = std::vector<std::pair<std::string, std::size_t>>;
-using Choose = std::function<std::tuple<Preferred, Preferred, Packets, Forced, std::string>(std::string, int)>;
+using Choose =
+    std::function<std::tuple<Preferred, Preferred, Packets, Forced, std::string>(std::string, int)>;
 
 /// c10d's, and what dist.split_group wants of them beside: a copy.
 struct GroupOptions final : c10d::Backend::Options {
@@ -41,12 +42,11 @@ c10::intrusive_ptr<TorchBackend> make(const c10::intrusive_ptr<c10d::Store>& sto
                                       std::chrono::milliseconds timeout, const std::string& settings,
                                       const Choose& choose, const std::string& name) {
   const py::gil_scoped_release unlocked;
-  TorchBackend::Configuration configuration{name, settings, [choose](const std::string& shared, int world) {
-                                              auto [preferred, on_gpu, packets, forced, faults] =
-                                                  choose(shared, world);
-                                              return TorchBackend::Choices{preferred, on_gpu, packets, forced,
-                                                                           faults};
-                                            }};
+  TorchBackend::Configuration configuration{
+      name, settings, [choose](const std::string& shared, int world) {
+        auto [preferred, on_gpu, packets, forced, faults] = choose(shared, world);
+        return TorchBackend::Choices{preferred, on_gpu, packets, forced, faults};
+      }};
   auto options = c10::make_intrusive<GroupOptions>(name, timeout);
   return c10::make_intrusive<TorchBackend>(store, rank, size, std::move(options), std::move(configuration));
 }

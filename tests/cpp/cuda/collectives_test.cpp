@@ -24,8 +24,17 @@ void for_each(Collective collective, Body body) {
   using enum GpuProtocol;
   for (const auto& [world, protocol] :
        kIsSanitized ? Worlds{{3, simple}, {4, simple}, {3, packets}, {4, packets}, {3, lines}, {4, lines}}
-                    : Worlds{{2, simple}, {3, simple}, {4, simple}, {7, simple}, {8, simple}, {2, packets},
-                             {5, packets}, {8, packets}, {2, lines}, {5, lines}, {8, lines}}) {
+                    : Worlds{{2, simple},
+                             {3, simple},
+                             {4, simple},
+                             {7, simple},
+                             {8, simple},
+                             {2, packets},
+                             {5, packets},
+                             {8, packets},
+                             {2, lines},
+                             {5, lines},
+                             {8, lines}}) {
     const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 2, protocol));
     for (const std::uint8_t algorithm : algorithms_on_device(collective))
       for (const std::size_t count : kIsSanitized ? Counts{0, 13, 3001} : Counts{0, 1, 13, 257, 6001}) {

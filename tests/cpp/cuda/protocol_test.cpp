@@ -1,5 +1,5 @@
-// How messages travel: which protocol a fabric settles on, and that calls of all algorithms follow one another
-// over the same packets.
+// How messages travel: which protocol a fabric settles on, and that calls of all algorithms follow one
+// another over the same packets.
 #include "cuda/protocol.h"
 
 #include <gtest/gtest.h>
@@ -190,7 +190,8 @@ TEST_F(DeviceProtocol, CallsOfAllAlgorithmsFollowOneAnotherOverTheSamePackets) {
   for (const char* const protocol : {"packets", "lines"})
     for (const int world : {2, 3, 5}) {
       const unsigned seed = std::random_device{}();
-      SCOPED_TRACE(std::string(protocol) + ", " + std::to_string(world) + " ranks, seed " + std::to_string(seed));
+      SCOPED_TRACE(std::string(protocol) + ", " + std::to_string(world) + " ranks, seed " +
+                   std::to_string(seed));
       want(protocol);
       play(world, medley(world, kIsSanitized ? 25 : 80, seed));
     }
@@ -212,7 +213,8 @@ TEST_F(DeviceProtocol, ARootMayBeAheadOfItsReaders) {
 TEST_F(DeviceProtocol, ASenderMayBeAheadOfItsReceiver) {
   const std::uint8_t scatter = algorithm_called(Collective::scatter, "direct");
   std::vector<Call> calls;
-  for (int number = 0; number < 20; ++number) calls.push_back({scatter, kIsSanitized ? 3000U : 20'000U, 0, number});
+  for (int number = 0; number < 20; ++number)
+    calls.push_back({scatter, kIsSanitized ? 3000U : 20'000U, 0, number});
   for (const char* const protocol : {"packets", "lines"}) {
     want(protocol);
     play(2, calls);
