@@ -24,7 +24,7 @@ CPP_TEST_SOURCES := $(shell find tests/cpp tests/emulator -name '*.h' -o -name '
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup system build test test-cpp test-python test-gpu test-torch lint check-format ruff mypy layering tidy format \
-        cuda sanitize tsan asan model soak bench bench-gpu wheel clean
+        cuda sanitize sanitize-gpu tsan asan model soak bench bench-gpu wheel clean
 
 help:  ## print this
 	@echo 'ringtree: collective communication for Python and PyTorch'
@@ -147,6 +147,9 @@ bench: build  ## the suite on 2 ranks against Gloo and MPI, under PyTorch, then 
 	  --json build/bench/torch.json
 	$(MPIRUN) ringtree ddp --json build/bench/ddp.jsonl
 	$(MPIRUN) python examples/02_digits.py
+
+sanitize-gpu: build cuda  ## on a machine with a GPU: the kernels under compute-sanitizer
+	PYTHON=python tests/gpu/sanitize.sh
 
 bench-gpu: $(READY)  ## on a machine with a GPU: build, check and time the collectives there (ten minutes)
 	PYTHON=$(VENV)/bin/python bench/gpu.sh

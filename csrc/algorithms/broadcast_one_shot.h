@@ -16,7 +16,7 @@ struct broadcast_one_shot {
   RT_HD static void run(Team& team, Links& links, Span<T> data, int root) {
     auto window = links.window();
     const Chunks whole = Chunks::split(data.size(), 1);
-    const std::size_t piece = window.template elements_each<T>();
+    const std::size_t piece = window.template elements_posted<T>();
 
     for (std::size_t round = 0; round < whole.rounds(piece); ++round) {
       const auto [begin, size] = whole.piece(0, round, piece);

@@ -17,7 +17,7 @@ struct reduce_one_shot {
   RT_HD static void run(Team& team, Links& links, Span<const T> in, Span<T> out, int root, const Op& op) {
     auto window = links.window();
     const Chunks whole = Chunks::split(in.size(), 1);
-    const std::size_t piece = window.template elements_each<T>();
+    const std::size_t piece = window.template elements_posted<T>();
 
     for (std::size_t round = 0; round < whole.rounds(piece); ++round) {
       const auto [begin, size] = whole.piece(0, round, piece);

@@ -74,8 +74,8 @@ class World {
 
   std::string protocol() const { return ranks_->protocol(); }
 
-  void packets(const std::string& collective, std::optional<std::size_t> bytes) {
-    packet_bytes_[static_cast<std::size_t>(find_collective(collective))] = bytes;
+  std::optional<std::size_t> packets(const std::string& collective, std::optional<std::size_t> bytes) {
+    return std::exchange(packet_bytes_[static_cast<std::size_t>(find_collective(collective))], bytes);
   }
 
   /// `count` as in Request.

@@ -91,8 +91,8 @@ class Communicator {
   void prefer(const std::string& collective, const NamedRules& rules);
   void prefer_on_gpu(const std::string& collective, const NamedRules& rules);
   /// Up to how many bytes such calls go in packets, unless RINGTREE_GPU_PROTOCOL says it; nothing: as many as
-  /// by default. The same on all ranks.
-  void packets_on_gpu(const std::string& collective, std::optional<std::size_t> bytes);
+  /// by default. The same on all ranks. Returns what held before.
+  std::optional<std::size_t> packets_on_gpu(const std::string& collective, std::optional<std::size_t> bytes);
   void force(const std::string& collective, const std::string& algorithm);
 
   /// Ends every call that is under way on any rank with Aborted.

@@ -1,5 +1,7 @@
 // The communicator's calls on a GPU. They share the order, the sequence numbers and the boards with those on
 // the host.
+#include <utility>
+
 #include "communicator/communicator.h"
 #include "communicator/fault.h"
 #include "core/errors.h"
@@ -210,11 +212,12 @@ void Communicator::prefer_on_gpu(const std::string& collective, const NamedRules
   if (gpu_ && !choice_.is_forced(which)) gpu_->prefer(which, gpu_rules_[static_cast<std::size_t>(which)]);
 }
 
-void Communicator::packets_on_gpu(const std::string& collective, std::optional<std::size_t> bytes) {
+std::optional<std::size_t> Communicator::packets_on_gpu(const std::string& collective,
+                                                        std::optional<std::size_t> bytes) {
   const Collective which = find_collective(collective);
   const std::lock_guard order(order_);
-  gpu_packets_[static_cast<std::size_t>(which)] = bytes;
   if (gpu_) gpu_->prefer_packets(which, bytes);
+  return std::exchange(gpu_packets_[static_cast<std::size_t>(which)], bytes);
 }
 
 /// Under `order_`: a call that the user has not made. It has its number all the same.

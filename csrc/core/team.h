@@ -5,9 +5,8 @@
 //   leads()                 whether this lane speaks for the team
 //   sync()                  every lane has come this far
 //   await(peer, ready)      returns once ready(order) holds; bounded, and ended by faults
-//   apart(n, wait, use)     use(i) for each i < n once wait(i, one) is over, where `one` awaits as the team
-//   does:
-//                           one after the other on the host; on the device lanes wait each on their own
+//   apart(n, wait, use)     for each i < n first wait(i, one), where `one` awaits as the team does, then
+//                           use(i): in turn on the host; on the device each lane waits on its own
 //   gave_up()               whether a wait has ended without that: what it waited for may not be looked at
 //   signal(peer, word, v)   publishes v in word, with everything written before it, and wakes `peer`
 //   signal_all(word, v)     the same towards every rank

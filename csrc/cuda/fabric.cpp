@@ -204,16 +204,17 @@ bool Fabric::is_sound() const {
   return true;
 }
 
+/// In the order that leaves the host too cautious, if kernels go on meanwhile: what is over, then what has
+/// ended, and then what has begun.
 GpuProgress Fabric::progress() const {
   DeviceReport& report = host_share(0).report;
   GpuProgress progress{};
-  progress.ended = AtomicRef(report.ended).load(acquire);  // pairs with: tell_end()
-  progress.begun =
-      AtomicRef(report.begun).load(acquire);  // pairs with: tell_begin(); after the line above, so no less
+  progress.finished = AtomicRef(report.finished).load(acquire);  // pairs with: tell_end(), as the others do
+  progress.finished_messages = AtomicRef(report.finished_messages).load(acquire);
+  progress.ended = AtomicRef(report.ended).load(acquire);
+  progress.begun = AtomicRef(report.begun).load(acquire);  // pairs with: tell_begin()
   progress.ended_together = AtomicRef(report.ended_together).load(relaxed);
   progress.newest = AtomicRef(report.newest).load(relaxed);
-  progress.finished = AtomicRef(report.finished).load(relaxed);
-  progress.finished_messages = AtomicRef(report.finished_messages).load(relaxed);
   return progress;
 }
 

@@ -84,15 +84,18 @@ struct DeviceLayout {
       const std::size_t each = bytes / ranks / grain * grain;
       return each < grain ? grain : each;
     };
-    return {world,
-            channels,
-            {kSlots, lane_bytes},
-            {kSlots, share(window_bytes, kCacheLine) * ranks},
-            {share(packet_bytes, 2 * kCacheLine), packet_bytes * 3 / 16 / kCacheLine * kCacheLine, false}};
+    return {
+        world,
+        channels,
+        {kSlots, lane_bytes},
+        {kSlots, share(window_bytes, kCacheLine) * ranks},
+        {share(packet_bytes, 2 * kCacheLine), (packet_bytes * 3 / 16 / kCacheLine - 1) * kCacheLine, false}};
   }
 
-  RT_HD constexpr std::size_t packets_consumed_offset() const { return sizeof(Counter); }
-  RT_HD constexpr std::size_t window_offset() const { return 2 * sizeof(Counter); }
+  RT_HD static constexpr std::size_t packets_consumed_offset() { return sizeof(Counter); }
+  RT_HD constexpr std::size_t window_offset() const {
+    return packets_consumed_offset() + static_cast<std::size_t>(world) * sizeof(Counter);
+  }
   RT_HD constexpr std::size_t lane_offset(int from) const {
     return window_offset() + window.bytes() + static_cast<std::size_t>(from) * lane_bytes(lane);
   }

@@ -50,6 +50,10 @@ class PacketWindow {
   __device__ std::size_t elements_each() const {
     return area_bytes() / sizeof(T);
   }
+  template <class T>
+  __device__ std::size_t elements_posted() const {
+    return elements<T>();
+  }
 
   template <class Team>
   __device__ Claim claim(Team& team, std::size_t /*bytes*/) {
@@ -95,6 +99,11 @@ class PacketWindow {
 
   // Parts that are sent lie in the first half of the staging memory, those that arrive in the second.
 
+  /// Packets are made of whole words.
+  __device__ static std::size_t part_stride(std::size_t part_bytes) {
+    return (part_bytes + sizeof(Pack) - 1) / sizeof(Pack) * sizeof(Pack);
+  }
+
   template <class Team>
   __device__ Claim claim_parts(Team& team, std::size_t /*part_bytes*/) {
     await_room(team);
@@ -107,7 +116,8 @@ class PacketWindow {
     if (team.gave_up()) return;
     for (int step = 1; step < layout_->world; ++step) {
       const int peer = further(step);
-      const PacketMessage part = message(claim.data + static_cast<unsigned>(peer) * part_bytes, part_bytes);
+      const PacketMessage part =
+          message(claim.data + static_cast<unsigned>(peer) * part_stride(part_bytes), part_bytes);
       for (std::uint32_t i = threadIdx.x; i < part.packets(); i += blockDim.x)
         part.put(inbox(peer, rank_), i);
     }
@@ -133,10 +143,12 @@ class PacketWindow {
     team.sync();
     if constexpr (kAllSee) consumed_ = turn_;
     ++turn_;
-    if (!team.leads()) return;
-    *cursor_ = {turn_, consumed_};
+    if (team.leads()) *cursor_ = {turn_, consumed_};
     // No release: what the loads of this turn have brought lies in memory of the block by now.
-    if constexpr (!kAllSee) AtomicRef(consumed_by(rank_)).store(turn_, relaxed);  // pairs with: await_room()
+    if constexpr (!kAllSee)
+      for (int peer = static_cast<int>(threadIdx.x); peer < layout_->world && !team.gave_up();
+           peer += static_cast<int>(blockDim.x))
+        AtomicRef(consumed(peer, rank_)).store(turn_, relaxed);  // pairs with: await_room()
   }
 
  private:
@@ -147,7 +159,7 @@ class PacketWindow {
     const std::uint64_t needed = turn_ + 1 - PacketShape::kSlots;
     const auto wait = [&](int peer, auto& one) {
       if (peer == rank_) return;
-      one.await(peer, [&](Order order) { return AtomicRef(consumed_by(peer)).load(order) >= needed; });
+      one.await(peer, [&](Order order) { return AtomicRef(consumed(rank_, peer)).load(order) >= needed; });
     };
     team.apart(layout_->world, wait, [](int) {});
     consumed_ = needed;
@@ -198,9 +210,10 @@ class PacketWindow {
     return memories_[owner] + channel_offset_ + layout_->inbox_offset() +
            layout_->packets.inbox_offset_of(turn_ % PacketShape::kSlots, sender, layout_->world);
   }
-  __device__ std::uint64_t& consumed_by(int rank) const {
-    std::byte* const counter = memories_[rank] + channel_offset_ + layout_->packets_consumed_offset();
-    return reinterpret_cast<Counter*>(counter)->value;
+  /// At `owner`, how many turns `reader` has read: who waits looks at its own memory.
+  __device__ std::uint64_t& consumed(int owner, int reader) const {
+    std::byte* const counters = memories_[owner] + channel_offset_ + layout_->packets_consumed_offset();
+    return reinterpret_cast<Counter*>(counters)[reader].value;
   }
 
   std::byte* const* memories_;

@@ -1,8 +1,9 @@
 // Messages in packets: every word travels with its own flag, so that nothing has to be published after it, no
 // fence holds up the next step, and the receiver's first look at the last word ends its wait.
 //
-//     packets   {data, flag, data, flag}    8 bytes of data; arrive in halves at worst, so they can cross
-//     PCIe lines     {data, data, data, flag}   12 bytes of data; need links that carry 16 bytes at once
+//     packets: {data, flag, data, flag}    8 bytes of data; halves arrive whole, so PCIe may carry them
+//
+//     lines:   {data, data, data, flag}   12 bytes of data; need links that carry 16 bytes at once
 //
 // Both are one store and one load of 16 bytes (the same instructions: docs/kernels.md).
 // Source: NCCL's LL and LL128 protocols; Z. Hu et al., Demystifying NCCL (2025).
@@ -83,7 +84,7 @@ class PacketMessage {
       for (std::uint32_t j = 0; j < 3; ++j) keep(3 * i - 3 + j, got[j]);
     } else {
       if (i == 0) return digest_in(got) == digest_ || disagree(team, peer, digest_in(got));
-      if (i == 1) return got[0] == bytes_ || disagree(team, peer, digest_);
+      if (i == 1) return got[0] == bytes_ || (take(team, peer, from, 0) && disagree(team, peer, digest_));
       for (std::uint32_t j = 0; j < 2; ++j) keep(2 * i - 4 + j, got[j]);
     }
     return true;

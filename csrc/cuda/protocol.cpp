@@ -42,8 +42,9 @@ void settle_protocol(FabricShape& shape, GpuProtocol wanted, bool carries_lines)
     case GpuProtocol::lines:
       if (!carries_lines)
         throw InvalidArgument(
-            "RINGTREE_GPU_PROTOCOL=lines needs ranks on one GPU, or GPUs that are joined by NVLink: take "
-            "packets");
+            "RINGTREE_GPU_PROTOCOL=lines needs ranks on one GPU, or GPUs that are joined by NVLink and that "
+            "all "
+            "processes see (CUDA_VISIBLE_DEVICES): take packets");
       shape.layout.packets.lines = true;
       shape.packet_bytes = kAllSizes;
   }

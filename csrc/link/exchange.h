@@ -103,10 +103,11 @@ RT_HD void post_to(Team& team, Window& window, int reader, Span<const T> piece) 
 template <class T, class Team, class Links, class Window, class PartOf>
 RT_HD void post_parts(Team& team, Links& links, Window& window, std::size_t width, PartOf part_of) {
   const Claim slot = window.claim_parts(team, width * sizeof(T));
+  const std::size_t stride = window.part_stride(width * sizeof(T));
   for (int peer = 0; peer < links.world(); ++peer) {
     if (peer == links.rank()) continue;
     const Span<const T> part = part_of(peer);
-    team.copy(reinterpret_cast<T*>(slot.data) + static_cast<unsigned>(peer) * width, part.data(),
+    team.copy(reinterpret_cast<T*>(slot.data + static_cast<unsigned>(peer) * stride), part.data(),
               part.size());
   }
   window.publish_parts(team, slot, width * sizeof(T));

@@ -63,6 +63,12 @@ class WindowOver {
     return shape_.slot_bytes / sizeof(T) / static_cast<std::size_t>(world_);
   }
 
+  /// Elements of a piece that one rank posts while others read: small enough that pieces overlap.
+  template <class T>
+  RT_HD std::size_t elements_posted() const {
+    return elements_each<T>();
+  }
+
   /// Waits until the own window has a slot that nobody reads any more.
   template <class Team>
   RT_HD Claim claim(Team& team, std::size_t bytes) {
@@ -126,6 +132,9 @@ class WindowOver {
   }
 
   // A turn that carries a part for each rank: rank r reads the r-th of `world` parts.
+
+  /// Bytes from one part to the next, where the claim is.
+  RT_HD std::size_t part_stride(std::size_t part_bytes) const { return part_bytes; }
 
   template <class Team>
   RT_HD Claim claim_parts(Team& team, std::size_t part_bytes) {

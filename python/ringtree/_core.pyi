@@ -261,8 +261,11 @@ class Communicator:
     def protocol(self) -> str:
         """How messages travel between GPUs, `lines up to 256 KiB`, once there has been a call on one."""
 
-    def packets_on_gpu(self, collective: str, nbytes: int | None) -> None:
-        """Let calls of up to so many bytes of arrays on a GPU go in packets; None: as many as by default."""
+    def packets_on_gpu(self, collective: str, nbytes: int | None) -> int | None:
+        """Let calls of up to so many bytes of arrays on a GPU go in packets; None: as many as by default.
+
+        Returns what held before.
+        """
 
     def prefer_on_gpu(self, collective: str, rules: Sequence[tuple[int, str]]) -> None:
         """As `prefer`, for arrays on a GPU."""
@@ -322,7 +325,7 @@ class VirtualRanks:
     def world(self) -> int: ...
     def chosen(self, collective: str, nbytes: int) -> str: ...
     def prefer(self, collective: str, rules: Sequence[tuple[int, str]]) -> None: ...
-    def packets(self, collective: str, nbytes: int | None) -> None: ...
+    def packets(self, collective: str, nbytes: int | None) -> int | None: ...
     def protocol(self) -> str: ...
     def run(
         self,

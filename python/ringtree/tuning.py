@@ -114,6 +114,8 @@ def read_tuning(path: Path) -> list[Entry]:
         limits = [limit for limit, _ in entry.rules]
         if not limits or limits != sorted(set(limits)):
             raise _not_tuning(path, f"the sizes of its rules for {entry.collective} do not ascend: {limits}")
+        if entry.packets is not None and entry.packets < 0:
+            raise _not_tuning(path, f"packets of {entry.collective} up to {entry.packets} bytes")
         unknown = {name for _, name in entry.rules} - set(_algorithms_of(entry))
         if unknown:
             raise _not_tuning(path, f"there is no {entry.collective} by {', '.join(sorted(unknown))}")

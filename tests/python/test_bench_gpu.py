@@ -1,6 +1,7 @@
 """`ringtree gpu` on an emulated GPU: every kind of ranks, the table, the record, the rules. No times."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,61 @@ def test_what_tune_writes_for_gpus_is_what_auto_takes_there(tmp_path: Path) -> N
         assert result.stdout == f"['{name}', '{name}'] {name}\n", result.stderr
 
 
+LIMITS = """
+import ringtree as rt
+
+def limit(comm):
+    comm.all_reduce(comm.empty(64, device="cuda"))
+    comm.synchronize()
+    return comm._core.packets_on_gpu("all_reduce", None)
+
+print(rt.run_local(2, limit, device="cuda"), rt.cuda.VirtualRanks(2)._core.packets("all_reduce", None))
+"""
+
+
+def test_packets_serve_as_far_as_the_tuning_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.json"
+    entry = {"collective": "all_reduce", "transport": "cuda", "world": 2, "rules": [[64, "ring"]]}
+    for packets, found in ((4096, "[4096, 4096] 4096\n"), (None, "[None, None] None\n")):
+        path.write_text(json.dumps({"version": 1, "entries": [entry | {"packets": packets}]}))
+        result = run("-c", LIMITS, RINGTREE_TUNING=str(path))
+        assert result.stdout == found, result.stderr
+    path.write_text(json.dumps({"version": 1, "entries": [entry | {"packets": -1}]}))
+    result = run("-c", LIMITS, RINGTREE_TUNING=str(path))
+    assert "packets of all_reduce up to -1 bytes" in result.stderr
+    assert "InvalidArgument" in result.stderr
+
+
+def test_measuring_a_protocol_leaves_the_tuned_size_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.json"
+    entry = {
+        "collective": "all_reduce",
+        "transport": "cuda",
+        "world": 2,
+        "rules": [[64, "ring"]],
+        "packets": 5,
+    }
+    path.write_text(json.dumps({"version": 1, "entries": [entry]}))
+    result = run("-c", MEASURED, RINGTREE_TUNING=str(path))
+    assert result.stdout == "[5, 5]\n", result.stderr
+
+
+MEASURED = """
+import ringtree as rt
+from ringtree_bench.gpu.seats import Seat
+
+def measured(comm):
+    comm.all_reduce(comm.empty(64, device="cuda"))
+    seat = Seat(None, "threads", 2, (comm.rank,), comm, "-", 2, "-")
+    for limit in (0, 1 << 62, None, 0, None):
+        seat.prefer_packets("all_reduce", limit)
+    comm.synchronize()
+    return comm._core.packets_on_gpu("all_reduce", None)
+
+print(rt.run_local(2, measured, device="cuda"))
+"""
+
+
 def test_what_tune_writes_where_messages_are_staged_says_nothing_of_packets(tmp_path: Path) -> None:
     path = tmp_path / "tuning.json"
     result = run("-m", "ringtree", "tune", "--device", "cuda", "-n", "2", "--sizes", "64", "--seconds", "0.01",
@@ -198,6 +254,25 @@ def test_rules_of_the_host_know_no_zero_copy(tmp_path: Path) -> None:
     path.write_text(json.dumps({"version": 1, "entries": [entry]}))
     result = run("-c", CHOSEN, RINGTREE_TUNING=str(path))
     assert "there is no all_reduce by zero_copy" in result.stderr
+
+
+def test_each_of_the_sanitizer_s_tools_runs_every_kernel(tmp_path: Path) -> None:
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text('#!/bin/sh\necho "as $1 $2"\nshift 2\nexec "$@"\n')
+    tool.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    result = subprocess.run(
+        [str(ROOT / "tests/gpu/sanitize.sh")],
+        env=environment(PYTHON=sys.executable, PATH=path, RANKS="2", SIZES="64"),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("memcheck", "racecheck", "synccheck"):
+        assert result.stdout.count(f"as --tool={name} --error-exitcode=9") == 2
+    assert result.stdout.count("# 0 wrong elements") == 6
+    assert "double_tree in packets" in result.stdout
 
 
 def test_the_script_for_a_gpu_machine_ends_with_the_goals(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ LANES = 512  # of a block: kLanes in csrc/cuda/introduction.cpp
 # Dynamic shared memory of a block that runs over packets, at most, and of one that moves messages: see
 # DeviceLayout::of in csrc/cuda/layout.h.
 STAGING_BYTES = 32 << 10
-AREAS_BYTES = 4 * (STAGING_BYTES * 3 // 16)
+AREAS_BYTES = 4 * (STAGING_BYTES * 3 // 16 - 64)
 
 _LINKS = {"DeviceLinks": "slots", "PacketLinks": "packets", "ArrayLinks": "arrays"}  # in words
 _STEMS = {f"{name}_{how}": (name, how) for name in rt.COLLECTIVES for how in _core.algorithms(name)}

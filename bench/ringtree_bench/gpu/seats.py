@@ -7,7 +7,7 @@ seats tell each other beside the collectives under test goes over a communicator
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ringtree as rt
 from ringtree import _core
@@ -38,6 +38,7 @@ class Seat:
     sharing: int  # the most ranks on one GPU
     protocol: str  # how messages travel: `lines up to 256 KiB`
     staged: bool = False  # no peer access: messages go through memory of the host
+    _packets: dict[str, int | None] = field(default_factory=dict)  # what prefer_packets() found
 
     @property
     def collectives(self) -> list[str]:
@@ -66,11 +67,16 @@ class Seat:
             self.calls.synchronize()
 
     def prefer_packets(self, collective: str, nbytes: int | None) -> None:
-        """Up to how many bytes calls go in packets from now on; None: as by default."""
+        """Up to how many bytes calls go in packets from now on; None: as when this seat was taken."""
+        if collective not in rt.COLLECTIVES:  # a message, which has its own rule
+            return
+        wanted = self._packets.get(collective) if nbytes is None else nbytes
         if isinstance(self.calls, rt.cuda.VirtualRanks):
-            self.calls._core.packets(collective, nbytes)
+            before = self.calls._core.packets(collective, wanted)
         else:
-            self.calls._core.packets_on_gpu(collective, nbytes)
+            before = self.calls._core.packets_on_gpu(collective, wanted)
+        if nbytes is not None:
+            self._packets.setdefault(collective, before)
 
     def chosen(self, collective: str, nbytes: int) -> str:
         """The algorithm that "auto" takes; see Communicator.chosen."""

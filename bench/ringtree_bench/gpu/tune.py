@@ -6,7 +6,6 @@ slots and in packets, and each collective gets a size up to which packets serve.
 """
 
 import math
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,8 +74,8 @@ def tune_seat(seat: Seat, sizes: str, seconds: float, path: Path) -> None:
 
 
 def has_packets(seat: Seat) -> bool:
-    """Whether a message may go in packets or not."""
-    return not seat.staged and "RINGTREE_GPU_PROTOCOL" not in os.environ
+    """Whether a message may go in packets or not: there are some, and nobody has ordered one or the other."""
+    return seat.protocol != "slots" and not seat.protocol.endswith("of all sizes")
 
 
 def variants(collective: str, seat: Seat) -> list[str]:

@@ -1,6 +1,8 @@
 // Every algorithm's kernel, between virtual ranks, for sizes that fill many slots and none.
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,12 +18,15 @@ Values part(const Values& values, std::size_t begin, std::size_t size) {
           values.begin() + static_cast<std::ptrdiff_t>(begin + size)};
 }
 
+using enum GpuProtocol;
+constexpr GpuProtocol kProtocols[] = {simple, packets, lines};
+constexpr const char* kProtocolNames[] = {"BySize", "Simple", "Packets", "Lines"};
+
 /// Runs `body(fabric, world, algorithm, count)` for worlds, algorithms and sizes.
 template <class Body>
 void for_each(Collective collective, Body body) {
   using Worlds = std::vector<std::pair<int, GpuProtocol>>;
   using Counts = std::vector<std::size_t>;
-  using enum GpuProtocol;
   for (const auto& [world, protocol] :
        kIsSanitized ? Worlds{{3, simple}, {4, simple}, {3, packets}, {4, packets}, {3, lines}, {4, lines}}
                     : Worlds{{2, simple},
@@ -175,11 +180,13 @@ TEST(DeviceGatherAndScatter, MoveSharesToAndFromTheRoot) {
   });
 }
 
-TEST(DeviceCollectives, TakeUnequalShares) {
+class DeviceCollectives : public ::testing::TestWithParam<GpuProtocol> {};
+
+TEST_P(DeviceCollectives, TakeUnequalShares) {
   constexpr int kWorld = 4;
   const std::vector<std::size_t> offsets = {0, 12, 12, 4096 + 12, 4096 + 16};  // bytes
-  const auto fabric = Fabric::of_virtual_ranks(small_shape(kWorld, 3));
   const std::size_t all = offsets.back();
+  const auto fabric = Fabric::of_virtual_ranks(small_shape(kWorld, 3, GetParam()));
   for (const Collective collective : {Collective::all_gather, Collective::reduce_scatter})
     for (const std::uint8_t algorithm : algorithms_on_device(collective)) {
       SCOPED_TRACE(catalogue()[algorithm].name);
@@ -205,10 +212,10 @@ TEST(DeviceCollectives, TakeUnequalShares) {
     }
 }
 
-TEST(DeviceCollectives, TakeBuffersThatAreNotAlignedToPacks) {
+TEST_P(DeviceCollectives, TakeBuffersThatAreNotAlignedToPacks) {
   constexpr int kWorld = 3;
   constexpr std::size_t kCount = 3001;
-  const auto fabric = Fabric::of_virtual_ranks(small_shape(kWorld));
+  const auto fabric = Fabric::of_virtual_ranks(small_shape(kWorld, 2, GetParam()));
   for (const std::uint8_t algorithm : algorithms_on_device(Collective::all_reduce))
     for (const std::size_t in_offset : {0, 4, 8})
       for (const std::size_t out_offset : {0, 4, 12}) {
@@ -224,14 +231,93 @@ TEST(DeviceCollectives, TakeBuffersThatAreNotAlignedToPacks) {
       }
 }
 
-TEST(DeviceBarrier, EndsOnEveryRank) {
+TEST_P(DeviceCollectives, EndBarriersOnEveryRank) {
   for (const int world : {2, 5, 16}) {
-    const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 1));
+    const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 1, GetParam()));
     const Buffers none(world, 0);
     for (const std::uint8_t algorithm : algorithms_on_device(Collective::barrier))
       for (int again = 0; again < 20; ++again) run(*fabric, GpuTask{algorithm}, none, none);
   }
 }
+
+/// A small whole number as uint8, or as bfloat16.
+template <class T>
+T encoded(unsigned value) {
+  if constexpr (sizeof(T) == 1) return static_cast<T>(value);
+  return static_cast<T>(std::bit_cast<std::uint32_t>(static_cast<float>(value)) >> 16U);
+}
+
+unsigned narrow_value(int rank, std::size_t i) {
+  return static_cast<unsigned>(i * 7 + static_cast<std::size_t>(rank) * 3) % 11;
+}
+
+template <class T>
+void take_odd_shares(GpuProtocol protocol, DType dtype) {
+  for (const int world : {2, 3, 5})
+    for (const std::size_t count : {1, 3, 13, 77, 333}) {
+      SCOPED_TRACE(std::to_string(sizeof(T)) + " bytes x " + std::to_string(count) + ", " +
+                   std::to_string(world));
+      const auto fabric = Fabric::of_virtual_ranks(small_shape(world, 1, protocol));
+      const std::size_t all = count * static_cast<std::size_t>(world);
+      const Buffers in(world, all * sizeof(T)), share(world, count * sizeof(T)), out(world, all * sizeof(T));
+      const auto part_of = [&](int rank, int peer) {  // of `rank`, for `peer`
+        std::vector<T> part(count);
+        for (std::size_t i = 0; i < count; ++i)
+          part[i] = encoded<T>(narrow_value(rank, static_cast<std::size_t>(peer) * count + i));
+        return part;
+      };
+      for (int rank = 0; rank < world; ++rank) {
+        std::vector<T> whole;
+        for (int peer = 0; peer < world; ++peer) {
+          const std::vector<T> part = part_of(rank, peer);
+          whole.insert(whole.end(), part.begin(), part.end());
+        }
+        in.put(rank, whole);
+      }
+      GpuTask task;
+      task.dtype = dtype;
+      task.in_bytes = all * sizeof(T);
+      task.share = count * sizeof(T);
+      for (const std::uint8_t algorithm : algorithms_on_device(Collective::reduce_scatter)) {
+        SCOPED_TRACE(catalogue()[algorithm].name);
+        task.algorithm = algorithm;
+        task.out_bytes = count * sizeof(T);
+        run(*fabric, task, in, share);
+        for (int rank = 0; rank < world; ++rank) {
+          std::vector<T> sum(count);
+          for (std::size_t i = 0; i < count; ++i) {
+            unsigned all_ranks = 0;
+            for (int peer = 0; peer < world; ++peer)
+              all_ranks += narrow_value(peer, static_cast<std::size_t>(rank) * count + i);
+            sum[i] = encoded<T>(all_ranks);
+          }
+          ASSERT_EQ(share.get<T>(rank), sum);
+        }
+      }
+      for (const std::uint8_t algorithm : algorithms_on_device(Collective::all_to_all)) {
+        SCOPED_TRACE(catalogue()[algorithm].name);
+        task.algorithm = algorithm;
+        task.out_bytes = all * sizeof(T);
+        run(*fabric, task, in, out);
+        for (int rank = 0; rank < world; ++rank) {
+          std::vector<T> expected;
+          for (int peer = 0; peer < world; ++peer) {
+            const std::vector<T> part = part_of(peer, rank);
+            expected.insert(expected.end(), part.begin(), part.end());
+          }
+          ASSERT_EQ(out.get<T>(rank), expected);
+        }
+      }
+    }
+}
+
+TEST_P(DeviceCollectives, TakeSharesOfOddSizes) {
+  take_odd_shares<std::uint8_t>(GetParam(), DType::uint8);
+  take_odd_shares<std::uint16_t>(GetParam(), DType::bfloat16);
+}
+
+INSTANTIATE_TEST_SUITE_P(ByEveryProtocol, DeviceCollectives, ::testing::ValuesIn(kProtocols),
+                         [](const auto& info) { return kProtocolNames[static_cast<int>(info.param)]; });
 
 }  // namespace
 }  // namespace ringtree::testing

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <thread>
@@ -18,6 +19,20 @@
 #include "transports/transport.h"
 
 namespace ringtree::testing {
+
+/// What the environment orders for fabrics that are opened meanwhile; "": nothing.
+class OrderedProtocol {
+ public:
+  explicit OrderedProtocol(const std::string& protocol) { setenv(kName, protocol.c_str(), 1); }
+  OrderedProtocol(const OrderedProtocol&) = delete;
+  OrderedProtocol& operator=(const OrderedProtocol&) = delete;
+  ~OrderedProtocol() { unsetenv(kName); }
+
+ private:
+  static constexpr const char* kName = "RINGTREE_GPU_PROTOCOL";
+};
+
+inline constexpr const char* kEveryProtocol[] = {"simple", "packets", "lines"};
 
 class FabricRank {
  public:

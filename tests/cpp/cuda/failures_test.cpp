@@ -83,19 +83,21 @@ void expect_mismatch(const GpuTask& first, const GpuTask& second) {
 TEST_F(DeviceFailures, ARankThatDoesNotComeEndsTheWaitOfItsPeerAndIsNamed) {
   constexpr int kWorld = 2;
   const Buffers data(kWorld, kCount * kWidth);
-  for (const std::uint8_t algorithm : algorithms_on_device(Collective::all_reduce)) {
-    SCOPED_TRACE(catalogue()[algorithm].name);
-    run_ranks(kWorld, [&](FabricRank& self) {
-      self.launch(all_reduce_task("two_shot", kCount, kWorld), data.at(self.rank()), data.at(self.rank()));
-      if (self.rank() == 1) return;
-      GpuTask task = task_of(algorithm, kCount, kWorld);
-      task.timeout_seconds = kShortTimeout;
-      const Clock::time_point begin = Clock::now();
-      self.launch(task, data.at(0), data.at(0));
-      expect_fault(self, GpuFault::timeout, 1, 2);
-      EXPECT_LT(Clock::now() - begin, kSoon);
-    });
-  }
+  for (const std::string protocol : {"simple", "packets"})
+    for (const std::uint8_t algorithm : algorithms_on_device(Collective::all_reduce)) {
+      SCOPED_TRACE(protocol + ", " + catalogue()[algorithm].name);
+      const OrderedProtocol ordered(protocol);
+      run_ranks(kWorld, [&](FabricRank& self) {
+        self.launch(all_reduce_task("two_shot", kCount, kWorld), data.at(self.rank()), data.at(self.rank()));
+        if (self.rank() == 1) return;
+        GpuTask task = task_of(algorithm, kCount, kWorld);
+        task.timeout_seconds = kShortTimeout;
+        const Clock::time_point begin = Clock::now();
+        self.launch(task, data.at(0), data.at(0));
+        expect_fault(self, GpuFault::timeout, 1, 2);
+        EXPECT_LT(Clock::now() - begin, kSoon);
+      });
+    }
   expect_usable();
 }
 
@@ -138,10 +140,12 @@ TEST_F(DeviceFailures, CallsBehindTheOneThatFailedAreNotTakenForIt) {
 }
 
 TEST_F(DeviceFailures, DifferentCountsAreAMismatch) {
-  for (const std::uint8_t algorithm : algorithms_on_device(Collective::all_reduce)) {
-    SCOPED_TRACE(catalogue()[algorithm].name);
-    expect_mismatch(task_of(algorithm, kCount, 2), task_of(algorithm, 2 * kCount, 2));
-  }
+  for (const std::string protocol : kEveryProtocol)
+    for (const std::uint8_t algorithm : algorithms_on_device(Collective::all_reduce)) {
+      SCOPED_TRACE(protocol + ", " + catalogue()[algorithm].name);
+      const OrderedProtocol ordered(protocol);
+      expect_mismatch(task_of(algorithm, kCount, 2), task_of(algorithm, 2 * kCount, 2));
+    }
   expect_usable();
 }
 

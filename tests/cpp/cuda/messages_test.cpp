@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "cuda/fabric_ranks.h"
@@ -67,11 +69,14 @@ void exchange_all(int world, std::size_t count) {
 }
 
 TEST_F(MessagesOnDevice, EveryoneToEveryoneInOneCall) {
-  for (const int world : {2, 3, 5, 8})
-    for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{3001}}) {
-      SCOPED_TRACE(std::to_string(world) + " ranks, " + std::to_string(count) + " elements");
-      exchange_all(world, count);
-    }
+  for (const std::string protocol : {"simple", "packets", "lines", ""})
+    for (const int world : {2, 3, 5, 8})
+      for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{3001}}) {
+        SCOPED_TRACE(protocol + ", " + std::to_string(world) + " ranks, " + std::to_string(count) +
+                     " elements");
+        const OrderedProtocol ordered(protocol);
+        exchange_all(world, count);
+      }
 }
 
 TEST_F(MessagesOnDevice, LettersThatGoRoundTheSlots) {
@@ -126,25 +131,37 @@ TEST_F(MessagesOnDevice, TakeTurnsWithCollectives) {
   EXPECT_EQ(sums.get<std::int32_t>(2), sum_of(kWorld, kCount));
 }
 
-TEST_F(MessagesOnDevice, SayWhatHasComeInstead) {
-  const Buffers data(2, 100 * kWidth);
+/// Rank 0 sends `sent` elements, of which rank 1 expects `expected`.
+void expect_refusal(std::size_t sent, std::size_t expected) {
+  const Buffers data(2, std::max(sent, expected) * kWidth);
   Meeting meeting(2);
   meeting.run([&](int rank) {
     FabricRank self(meeting, rank);
     Exchange call;
     (rank == 0 ? call.outgoing : call.incoming)
-        .push_back(letter(data.at(rank), rank == 0 ? 100 : 99, 1 - rank));
+        .push_back(letter(data.at(rank), rank == 0 ? sent : expected, 1 - rank));
     call.on(self, 5);
-    EXPECT_EQ(cudaStreamSynchronize(self.stream()), cudaSuccess);
     if (rank == 1) {
+      EXPECT_EQ(cudaStreamSynchronize(self.stream()), cudaSuccess);
       const GpuFault fault = self.fabric().fault();
       EXPECT_EQ(fault.kind, GpuFault::mismatch);
       EXPECT_EQ(fault.peer, 0);
       EXPECT_EQ(fault.sequence, kGpuMessage | 5);
-      EXPECT_EQ(fault.sent, 100U);
+      EXPECT_EQ(fault.sent, sent);
     }
-    self.wait_for_all();
+    meeting.come(rank);
+    self.fabric().give_up();  // a large message waits for room
   });
+}
+
+TEST_F(MessagesOnDevice, SayWhatHasComeInstead) {
+  for (const std::string protocol : {"simple", "packets", "lines", ""}) {
+    SCOPED_TRACE(protocol);
+    const OrderedProtocol ordered(protocol);
+    expect_refusal(100, 99);
+    expect_refusal(99, 1'000'000);
+    expect_refusal(1'000'000, 99);
+  }
 }
 
 TEST_F(MessagesOnDevice, AreReplayed) {

@@ -4,11 +4,13 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
+#include <atomic>
 #include <deque>
+#include <limits>
 #include <optional>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/errors.h"
@@ -19,21 +21,8 @@
 namespace ringtree::testing {
 namespace {
 
-constexpr const char* kVariable = "RINGTREE_GPU_PROTOCOL";
-
 class DeviceProtocol : public OnFabrics {
  protected:
-  void SetUp() override {
-    OnFabrics::SetUp();
-    unsetenv(kVariable);
-  }
-  void TearDown() override {
-    unsetenv(kVariable);
-    OnFabrics::TearDown();
-  }
-
-  static void want(const std::string& protocol) { setenv(kVariable, protocol.c_str(), 1); }
-
   static void set_devices(int devices, int nvlink, int island = 0) {
     ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
     hardware.devices = devices;
@@ -76,26 +65,26 @@ TEST_F(DeviceProtocol, LinesGoWhereSixteenBytesArriveAtOnce) {
 
 TEST_F(DeviceProtocol, TheEnvironmentOrdersOneForAllSizes) {
   set_devices(2, 1);
-  want("simple");
-  expect_shape(0, 1, 0, false);
-  want("packets");
-  expect_shape(0, 1, kAllSizes, false);
-  want("lines");
-  expect_shape(0, 1, kAllSizes, true);
-  EXPECT_TRUE(Fabric::of_virtual_ranks(2)->shape().layout.packets.lines);
+  const std::vector<std::tuple<std::string, std::size_t, bool>> orders = {
+      {"simple", 0, false}, {"packets", kAllSizes, false}, {"lines", kAllSizes, true}};
+  for (const auto& [protocol, packet_bytes, lines] : orders) {
+    const OrderedProtocol ordered(protocol);
+    expect_shape(0, 1, packet_bytes, lines);
+    EXPECT_EQ(Fabric::of_virtual_ranks(2)->shape().layout.packets.lines, lines);
+  }
 }
 
 TEST_F(DeviceProtocol, WhatCannotBeIsRefusedOnAllRanks) {
-  const auto expect = [](const std::vector<std::string>& errors, const std::string& text) {
-    for (const std::string& error : errors) EXPECT_NE(error.find(text), std::string::npos) << error;
+  const auto expect = [](const std::string& protocol, int other_device, const std::string& text) {
+    const OrderedProtocol ordered(protocol);
+    for (const std::string& error : errors_on(0, other_device))
+      EXPECT_NE(error.find(text), std::string::npos) << error;
   };
   set_devices(2, 0);
-  want("lines");
-  expect(errors_on(0, 1), "joined by NVLink: take packets");
+  expect("lines", 1, "joined by NVLink and that all processes see");
   set_devices(2, 1, 1);
-  expect(errors_on(0, 1), "without peer access there are no packets");
-  want("ll128");
-  expect(errors_on(0, 0), "is simple, packets or lines, not 'll128'");
+  expect("lines", 1, "without peer access there are no packets");
+  expect("ll128", 0, "is simple, packets or lines, not 'll128'");
 }
 
 /// One call of the medley: what each rank passes, and what it has to get.
@@ -192,13 +181,13 @@ TEST_F(DeviceProtocol, CallsOfAllAlgorithmsFollowOneAnotherOverTheSamePackets) {
       const unsigned seed = std::random_device{}();
       SCOPED_TRACE(std::string(protocol) + ", " + std::to_string(world) + " ranks, seed " +
                    std::to_string(seed));
-      want(protocol);
+      const OrderedProtocol ordered(protocol);
       play(world, medley(world, kIsSanitized ? 25 : 80, seed));
     }
 }
 
 TEST_F(DeviceProtocol, ARootMayBeAheadOfItsReaders) {
-  want("lines");
+  const OrderedProtocol ordered("lines");
   const std::uint8_t broadcast = algorithm_called(Collective::broadcast, "one_shot");
   const std::uint8_t reduce = algorithm_called(Collective::reduce, "one_shot");
   const std::uint8_t everyone = algorithm_called(Collective::all_reduce, "one_shot");
@@ -216,9 +205,33 @@ TEST_F(DeviceProtocol, ASenderMayBeAheadOfItsReceiver) {
   for (int number = 0; number < 20; ++number)
     calls.push_back({scatter, kIsSanitized ? 3000U : 20'000U, 0, number});
   for (const char* const protocol : {"packets", "lines"}) {
-    want(protocol);
+    const OrderedProtocol ordered(protocol);
     play(2, calls);
   }
+}
+
+/// Two ranks make a call, each with packets up to so many bytes; what has gone wrong.
+GpuFault::Kind fault_with(std::optional<std::size_t> first, std::optional<std::size_t> second) {
+  std::atomic<GpuFault::Kind> found = GpuFault::none;
+  const Buffers data(2, 100 * kWidth);
+  run_ranks(2, [&](FabricRank& self) {
+    GpuTask task = all_reduce_task("ring", 100, 2);
+    task.timeout_seconds = 0.2;
+    task.packet_bytes = self.rank() == 0 ? first : second;
+    self.launch(task, data.at(self.rank()), data.at(self.rank()));
+    EXPECT_EQ(cudaStreamSynchronize(self.stream()), cudaSuccess);
+    if (self.fabric().fault().kind != GpuFault::none) found = self.fabric().fault().kind;
+  });
+  return found;
+}
+
+TEST_F(DeviceProtocol, ACallMaySayUpToWhichSizeItGoesInPackets) {
+  EXPECT_EQ(fault_with(0, 0), GpuFault::none);
+  EXPECT_EQ(fault_with(400, std::nullopt), GpuFault::none);
+  EXPECT_EQ(fault_with(399, 0), GpuFault::none);
+  EXPECT_EQ(fault_with(399, 400), GpuFault::timeout) << "one in slots, the other in packets";
+  const OrderedProtocol ordered("packets");
+  EXPECT_EQ(fault_with(399, 400), GpuFault::none) << "the user has ordered packets";
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 """ringtree itself, call by call and as a graph that is replayed."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -33,21 +32,13 @@ class OnGpu:
     def prepare(self, case: Case, memory: Memory, algorithm: str) -> Prepared:
         """See `Rival.prepare`."""
         variant = Variant.parse(algorithm)
-        if variant.in_graph:
-            return _recorded(self.prepare(case, memory, replace(variant, in_graph=False).name))
         if isinstance(self._seat.calls, rt.cuda.VirtualRanks):
             prepared = self._of_all(self._seat.calls, case, memory, variant.algorithm)
         else:
             prepared = self._of_one(self._seat.calls, case, memory, variant.algorithm)
-        if variant.packet_bytes is None:
-            return prepared
-        return replace(prepared, call=partial(self._call, prepared.call, case, variant.packet_bytes))
-
-    def _call(self, call: Callable[[], object], case: Case, packet_bytes: int) -> None:
-        """With another protocol than by default."""
-        self._seat.prefer_packets(case.collective.name, packet_bytes)
-        call()
-        self._seat.prefer_packets(case.collective.name, None)
+        settle = partial(self._seat.prefer_packets, case.collective.name, variant.packet_bytes)
+        prepared = replace(prepared, load=settle)  # which is not timed
+        return _recorded(prepared) if variant.in_graph else prepared
 
     def _of_all(self, ranks: rt.cuda.VirtualRanks, case: Case, memory: Memory, algorithm: str) -> Prepared:
         if case.op == "premul_sum":
@@ -79,6 +70,7 @@ class OnGpu:
 
 def _recorded(prepared: Prepared) -> Prepared:
     """The same call, recorded. One real call comes first, which opens what is opened once."""
+    prepared.load()
     prepared.call()
     _core.gpu_synchronize(prepared.stream)
     _core.gpu_begin_recording(prepared.stream)
