@@ -84,7 +84,7 @@ class PacketMessage {
       for (std::uint32_t j = 0; j < 3; ++j) keep(3 * i - 3 + j, got[j]);
     } else {
       if (i == 0) return digest_in(got) == digest_ || disagree(team, peer, digest_in(got));
-      if (i == 1) return got[0] == bytes_ || (take(team, peer, from, 0) && disagree(team, peer, digest_));
+      if (i == 1) return got[0] == bytes_ || disagree_by_digest(team, peer, from);
       for (std::uint32_t j = 0; j < 2; ++j) keep(2 * i - 4 + j, got[j]);
     }
     return true;
@@ -103,6 +103,13 @@ class PacketMessage {
   __device__ static bool disagree(Team& team, int peer, std::uint64_t sent) {
     team.disagree_alone(peer, sent);
     return false;
+  }
+  /// The size is another one; what it is of, the first packet says.
+  template <class Team>
+  __device__ bool disagree_by_digest(Team& team, int peer, const std::byte* from) const {
+    std::uint32_t got[3] = {};
+    if (!team.await_lane(peer, [&] { return load_packet(from, flag_, got[0], got[1]); })) return false;
+    return disagree(team, peer, digest_in(got));
   }
   __device__ std::uint32_t word(std::uint32_t index) const { return index < words_ ? data_[index] : 0; }
   __device__ void keep(std::uint32_t index, std::uint32_t value) const {

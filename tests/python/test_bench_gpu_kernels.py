@@ -72,6 +72,11 @@ def test_kernels_are_read_with_their_names_and_functions_that_they_call_are_not(
     assert parse("") == []
 
 
+def test_a_kernel_that_recurses_is_named() -> None:
+    with pytest.raises(ValueError, match="all_reduce_ring recurses"):
+        parse(RECORDED.replace("STACK:864", "STACK:UNKNOWN"))
+
+
 @pytest.mark.parametrize(
     ("registers", "shared", "blocks"),
     [(32, 0, 4), (33, 0, 3), (40, 0, 3), (41, 0, 2), (64, 0, 2), (65, 0, 1), (128, 0, 1), (16, 48 << 10, 3),

@@ -88,6 +88,10 @@ def parse(text: str) -> list[Kernel]:
             mangled = found[1]
         elif "CONSTANT[0]" in line:  # where parameters are: functions that kernels call have none there
             used = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
+            if "STACK" not in used:
+                raise ValueError(
+                    f"{_demangled(mangled)[0]} recurses, so that nobody knows how much memory it takes"
+                )
             local = used["STACK"] + used["LOCAL"]
             kernels.append(Kernel(arch, *_demangled(mangled), used["REG"], local, used["SHARED"]))
     return kernels
