@@ -273,7 +273,7 @@ void Fabric::exchange(const std::vector<GpuLetter>& outgoing, const std::vector<
   call.layout = shape_.layout;
   call.sequence = sequence;
   call.timeout_ns = static_cast<std::uint64_t>(timeout_seconds * 1e9);
-  call.packet_bytes = shape_.packet_bytes;
+  call.in_packets = shape_.is_ordered ? shape_.packet_bytes : std::min<std::size_t>(shape_.packet_bytes, 1);
   call.rank = ranks_[0]->on_device();
   call.own_rank = first_rank_;
   call.outgoing = static_cast<int>(outgoing.size());

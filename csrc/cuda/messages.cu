@@ -15,7 +15,7 @@ using Byte = Element<1>;
 /// Slots and packets are links of their own, so two ranks that mean different letters must meet in one of
 /// them: each channel's first piece always goes in packets, where there are any.
 struct Pieces {
-  std::size_t in_packets;      ///< bytes of a channel's part, at most
+  std::size_t in_packets;      ///< see DeviceMessages
   std::size_t packets, slots;  ///< bytes of a piece
 };
 
@@ -102,13 +102,11 @@ __global__ void __launch_bounds__(512, 1) messages_kernel(const __grid_constant_
   if (channel == 0 && sends) tell_begin(rank, messages.sequence);
 
   MessageLinks links(rank.memories, messages.layout, rank.channels[channel], 0, messages.own_rank, channel);
-  Pieces pieces{0, links.elements<Byte>(), links.slots().elements<Byte>()};
+  const Pieces pieces{messages.in_packets, links.elements<Byte>(), links.slots().elements<Byte>()};
   for (int i = sends ? 0 : messages.outgoing; i < (sends ? messages.outgoing : messages.letters); ++i) {
     const GpuLetter& letter = messages.of[i];
     const int channels = message_channels(letter.bytes, messages.layout.channels);
     if (channel >= channels) continue;
-    if (messages.packet_bytes != 0)
-      pieces.in_packets = letter.bytes <= messages.packet_bytes ? letter.bytes + 1 : pieces.packets;
     if (sends)
       send_letter(team, links, letter, channel, channels, pieces);
     else

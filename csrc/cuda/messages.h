@@ -19,8 +19,9 @@ namespace ringtree {
 struct DeviceMessages {
   DeviceLayout layout;
   std::uint64_t sequence, timeout_ns;
-  std::size_t packet_bytes;  ///< letters of up to so many bytes go in packets, others after the first piece
-                             ///< in slots; 0: all go in slots
+  /// So many bytes of each channel's part of a letter go in packets, up to the end of a piece: 0, none; 1,
+  /// the first piece. The rest goes in slots, which hold more of what its receiver does not yet take.
+  std::size_t in_packets;
   DeviceRank* rank;
   int own_rank;
   int outgoing;  ///< so many letters are sent; those behind them are received

@@ -131,6 +131,22 @@ TEST_F(MessagesOnDevice, TakeTurnsWithCollectives) {
   EXPECT_EQ(sums.get<std::int32_t>(2), sum_of(kWorld, kCount));
 }
 
+TEST_F(MessagesOnDevice, AreTakenByTheLinksBeforeTheirReceiverComes) {
+  for (const std::size_t count :
+       {std::size_t{1}, std::size_t{5'000}, std::size_t{50'000}, std::size_t{120'000}}) {
+    SCOPED_TRACE(count);
+    const Buffers in(2, count * kWidth), out(2, count * kWidth);
+    for (int rank = 0; rank < 2; ++rank) in.put(rank, values_of(rank, count));
+    run_ranks(2, [&](FabricRank& self) {
+      const int rank = self.rank();
+      Exchange{.outgoing = {letter(in.at(rank), count, 1 - rank)}}.on(self, 1);
+      Exchange{.incoming = {letter(out.at(rank), count, 1 - rank)}}.on(self, 2);
+      expect_arrived(self, 2);
+    });
+    for (int rank = 0; rank < 2; ++rank) ASSERT_EQ(out.get<std::int32_t>(rank), values_of(1 - rank, count));
+  }
+}
+
 /// Rank 0 sends `sent` elements, of which rank 1 expects `expected`.
 void expect_refusal(std::size_t sent, std::size_t expected) {
   const Buffers data(2, std::max(sent, expected) * kWidth);
