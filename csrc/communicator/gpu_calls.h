@@ -84,7 +84,7 @@ class GpuCalls {
   std::unique_ptr<Memory> tables_;  ///< of blocks, if the ranks are processes
   std::unique_ptr<Gpu> gpu_;
   Choice choice_, fallback_;
-  std::array<std::optional<std::size_t>, kCollectives> packet_bytes_{};
+  std::array<std::optional<std::size_t>, kCollectives> packet_bytes_{};  ///< what prefer_packets() was told
   mutable std::atomic<std::uint64_t> agreed_{0};  ///< up to this one all ranks have made the same calls
   std::atomic<std::uint64_t> launched_{0};  ///< sequence number of the newest collective that is in no graph
   std::atomic<std::uint64_t> sent_{0};      ///< and of the newest call of messages

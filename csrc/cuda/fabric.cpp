@@ -28,7 +28,7 @@ bool all_reach_all(const std::vector<Word>& all) {
 }
 
 DeviceMemory<std::byte> allocate_links(const DeviceLayout& layout) {
-  return allocate_on_device(layout.bytes(), "the links of a communicator");
+  return allocate_on_device(mappable_bytes(layout.bytes()), "the links of a communicator");
 }
 
 }  // namespace
@@ -46,7 +46,7 @@ struct Fabric::Rank {
 
   /// Nobody uses it any more.
   void keep_memory(int device, const DeviceLayout& layout) {
-    if (links) keep(std::move(links), device, layout.bytes());
+    if (links) keep(std::move(links), device, mappable_bytes(layout.bytes()));
     keep(std::move(state), device, sizeof(DeviceRank));
     keep(std::move(host), sizeof(HostShare));
   }
@@ -125,7 +125,7 @@ bool Fabric::connect(const std::vector<Introduction>& ranks, const GpuLibrary::E
                                   [this](const Introduction& theirs) { return may_reach(device_, theirs); });
     if (!own.reaches_all) return own;
     own.carries_lines = std::all_of(ranks.begin(), ranks.end(), [this](const Introduction& theirs) {
-      return ringtree::carries_lines(device_, theirs);
+      return carries_lines(device_, theirs);
     });
     ranks_.push_back(std::make_unique<Rank>(allocate_links(shape_.layout)));
     own.memory = ranks_[0]->links.get();

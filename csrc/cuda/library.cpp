@@ -240,8 +240,9 @@ class Library final : public GpuLibrary {
 
   std::shared_ptr<std::byte> allocate(std::size_t bytes) override {
     const int device = current_device();
-    return {allocate_on_device(bytes, "an array").release(),
-            [device, bytes](std::byte* memory) { keep(DeviceMemory<std::byte>(memory), device, bytes); }};
+    const std::size_t room = mappable_bytes(bytes);
+    return {allocate_on_device(room, "an array").release(),
+            [device, room](std::byte* memory) { keep(DeviceMemory<std::byte>(memory), device, room); }};
   }
 
   void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) override {

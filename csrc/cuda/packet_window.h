@@ -63,19 +63,13 @@ class PacketWindow {
 
   template <class Team>
   __device__ void publish(Team& team, const Claim& /*claim*/, std::size_t bytes) {
-    team.sync();  // every lane has staged its part
-    if (team.gave_up()) return;
-    const PacketMessage own = message(staged(rank_), bytes);
-    for (std::uint32_t i = threadIdx.x; i < own.packets(); i += blockDim.x)
-      for (int step = 1; step < layout_->world; ++step) own.put(inbox(further(step), rank_), i);
+    put(team, bytes, 1, layout_->world - 1);
   }
 
   template <class Team>
   __device__ void publish_to(Team& team, int reader, const Claim& /*claim*/, std::size_t bytes) {
-    team.sync();
-    if (team.gave_up()) return;
-    const PacketMessage own = message(staged(rank_), bytes);
-    for (std::uint32_t i = threadIdx.x; i < own.packets(); i += blockDim.x) own.put(inbox(reader, rank_), i);
+    const int step = reader > rank_ ? reader - rank_ : reader - rank_ + layout_->world;
+    put(team, bytes, step, step);
   }
 
   template <class Team>
@@ -91,10 +85,7 @@ class PacketWindow {
 
   template <class Team, class BytesOf, class Use>
   __device__ void each_view(Team& team, std::size_t most_bytes, BytesOf bytes_of, Use use) {
-    receive_all(team, most_bytes, bytes_of, [this](int peer) { return staged(peer); });
-    if (team.gave_up()) return;
-    for (int peer = 0; peer < layout_->world; ++peer)
-      if (peer != rank_) use(peer, static_cast<const std::byte*>(staged(peer)));
+    receive_all(team, most_bytes, bytes_of, [this](int peer) { return staged(peer); }, use);
   }
 
   // Parts that are sent lie in the first half of the staging memory, those that arrive in the second.
@@ -132,10 +123,7 @@ class PacketWindow {
   template <class Team, class Use>
   __device__ void each_part(Team& team, std::size_t part_bytes, Use use) {
     receive_all(
-        team, part_bytes, [=](int) { return part_bytes; }, [this](int peer) { return arrived(peer); });
-    if (team.gave_up()) return;
-    for (int peer = 0; peer < layout_->world; ++peer)
-      if (peer != rank_) use(peer, static_cast<const std::byte*>(arrived(peer)));
+        team, part_bytes, [=](int) { return part_bytes; }, [this](int peer) { return arrived(peer); }, use);
   }
 
   template <class Team>
@@ -165,6 +153,16 @@ class PacketWindow {
     consumed_ = needed;
   }
 
+  /// This rank's message to those that are `first` to `last` places on.
+  template <class Team>
+  __device__ void put(Team& team, std::size_t bytes, int first, int last) const {
+    team.sync();  // every lane has staged its part
+    if (team.gave_up()) return;
+    const PacketMessage own = message(staged(rank_), bytes);
+    for (std::uint32_t i = threadIdx.x; i < own.packets(); i += blockDim.x)
+      for (int step = first; step <= last; ++step) own.put(inbox(further(step), rank_), i);
+  }
+
   template <class Team>
   __device__ void receive(Team& team, int peer, std::byte* to, std::size_t bytes) const {
     const PacketMessage theirs = message(to, bytes);
@@ -174,8 +172,9 @@ class PacketWindow {
   }
 
   /// From all at the same time: small messages would leave most lanes idle, and each wait costs a load.
-  template <class Team, class BytesOf, class PlaceOf>
-  __device__ void receive_all(Team& team, std::size_t most_bytes, BytesOf bytes_of, PlaceOf place_of) const {
+  template <class Team, class BytesOf, class PlaceOf, class Use>
+  __device__ void receive_all(Team& team, std::size_t most_bytes, BytesOf bytes_of, PlaceOf place_of,
+                              Use use) const {
     const auto most = static_cast<std::uint32_t>(layout_->packets.packets_of(most_bytes));
     const std::uint32_t all = most * static_cast<unsigned>(layout_->world - 1);
     for (std::uint32_t place = threadIdx.x; place < all; place += blockDim.x) {
@@ -185,6 +184,9 @@ class PacketWindow {
       if (i < theirs.packets() && !theirs.take(team, peer, inbox(rank_, peer), i)) break;
     }
     team.join();
+    if (team.gave_up()) return;
+    for (int peer = 0; peer < layout_->world; ++peer)
+      if (peer != rank_) use(peer, static_cast<const std::byte*>(place_of(peer)));
   }
 
   __device__ PacketMessage message(std::byte* data, std::size_t bytes) const {

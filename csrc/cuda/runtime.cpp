@@ -23,13 +23,11 @@ OnDevice::OnDevice(int device) {
 OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what) {
-  constexpr std::size_t kMayBeMapped = std::size_t{128} << 10U;
-  const std::size_t room = bytes < kMayBeMapped ? bytes : std::max(bytes, kSmallestMappedBytes);
   void* memory = take_kept_on_device(bytes);
-  if (memory == nullptr && cudaMalloc(&memory, room) != cudaSuccess) {
+  if (memory == nullptr && cudaMalloc(&memory, bytes) != cudaSuccess) {
     cudaGetLastError();
     free_kept_on_device();
-    check_cuda(cudaMalloc(&memory, room), what + ": " + std::to_string(room) + " bytes on the GPU");
+    check_cuda(cudaMalloc(&memory, bytes), what + ": " + std::to_string(bytes) + " bytes on the GPU");
   }
   DeviceMemory<std::byte> owned(static_cast<std::byte*>(memory));
   // Not the whole device: ranks that share it may wait there for this one.

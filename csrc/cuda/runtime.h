@@ -52,7 +52,13 @@ using PeerMemory = std::unique_ptr<std::byte, ClosesPeerMemory>;
 /// The driver packs smaller allocations together, and a peer that maps one would get what lies before it.
 inline constexpr std::size_t kSmallestMappedBytes = std::size_t{2} << 20U;
 
-/// All bytes are zero. From 64 KiB on, where peers may want to map it, it is large enough for that.
+/// What to allocate for `bytes` that peers may want to map, as they do from 64 KiB on.
+constexpr std::size_t mappable_bytes(std::size_t bytes) {
+  constexpr std::size_t kMayBeMapped = std::size_t{64} << 10U;
+  return bytes < kMayBeMapped || bytes > kSmallestMappedBytes ? bytes : kSmallestMappedBytes;
+}
+
+/// All bytes are zero.
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what);
 HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& what);
 
