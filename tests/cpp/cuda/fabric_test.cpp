@@ -4,11 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/errors.h"
 #include "cuda/fabric_ranks.h"
+#include "cuda/gpu_ranks.h"
 #include "cuda/values.h"
 #include "cuda/virtual_ranks.h"
 
@@ -169,6 +172,20 @@ TEST_F(FabricOfRank, GivesBackAllThatItTakes) {
   for (int again = 1; again < 50; ++again) open_use_and_close();
   EXPECT_TRUE(ringtree_emulator::statistics().same_lives(before));
   EXPECT_EQ(ringtree_emulator::statistics().threads, threads);
+}
+
+TEST_F(FabricOfRank, ArraysFromSixtyFourKibOnAreLargeEnoughForPeersToMap) {
+  using Sizes = std::pair<std::size_t, std::size_t>;
+  for (const auto& [bytes, room] : {Sizes{8, 8}, Sizes{65'535, 65'535}, Sizes{65'536, kSmallestMappedBytes},
+                                    Sizes{100'000, kSmallestMappedBytes}, Sizes{3'000'000, 3'000'000}}) {
+    SCOPED_TRACE(bytes);
+    const std::size_t before = ringtree_emulator::statistics().allocated_bytes;
+    std::shared_ptr<std::byte> array = ringtree_gpu_library()->allocate(bytes);
+    EXPECT_EQ(ringtree_emulator::statistics().allocated_bytes, before + room);
+    array.reset();
+    free_kept();
+    EXPECT_EQ(ringtree_emulator::statistics().allocated_bytes, before);
+  }
 }
 
 }  // namespace
