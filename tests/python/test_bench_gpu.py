@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from contract.emulated import ROOT, environment, needs_emulator, run
 from ringtree_bench.gpu.tune import settle_packets
-from ringtree_bench.gpu.variants import Variant
+from ringtree_bench.gpu.variants import Variant, named
 
 pytestmark = needs_emulator
 
@@ -112,6 +112,12 @@ def test_options_that_make_no_sense_say_why() -> None:
     result = run(*GPU, "-n", "2", "--collective", "sendrecv")
     assert result.returncode == 2
     assert "there is no collective of ranks that are virtual 'sendrecv'" in result.stderr
+    result = run(*GPU, "-n", "2", "--sizes", "64", "--protocol", "all", RINGTREE_GPU_PROTOCOL="simple")
+    assert result.returncode == 2
+    assert "--protocol all: there is one here, slots, for every call" in result.stderr
+    result = run(*GPU, "-n", "2", "--protocol", "carrier")
+    assert result.returncode == 2
+    assert "there is no protocol 'carrier'; there are auto, slots, packets" in result.stderr
     result = run(*GPU, "-n", "2", "--algorithm", "mirror")
     assert result.returncode == 2
     assert "there is no algorithm of all_reduce 'mirror'" in result.stderr
@@ -246,6 +252,13 @@ def test_a_variant_is_what_its_name_says() -> None:
     assert [Variant.parse(name).name for name in names] == names
     assert Variant.parse("two_shot in packets in a graph") == Variant("two_shot", "packets", True)
     assert Variant.parse("ring").packet_bytes is None
+
+
+def test_each_algorithm_has_a_variant_for_each_protocol_and_zero_copy_has_one() -> None:
+    assert named(["ring", "zero_copy"], ["slots", "packets"], True) == [
+        "ring in slots", "ring in packets", "zero_copy",
+        "ring in slots in a graph", "ring in packets in a graph", "zero_copy in a graph",
+    ]  # fmt: skip
 
 
 def test_rules_of_the_host_know_no_zero_copy(tmp_path: Path) -> None:

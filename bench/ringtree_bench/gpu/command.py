@@ -90,6 +90,8 @@ def gpu(
             chosen = listed(collective, seat.collectives, f"collective of ranks that are {seat.kind}")
             cases = listed_cases(chosen, sizes, dtype, op, seat.size)
             algorithms = chosen_algorithms(algorithm, protocol, cases, graph)
+            if protocol != "auto" and not seat.has_choice:
+                raise ValueError(f"--protocol {protocol}: there is one here, {seat.protocol}, for every call")
             names = listed_peers(peers, PEERS)
             require_folders(json_path)
         run = Run(seat, cases, names, seat.world.agree(secrets.randbits(48) if seed is None else seed))

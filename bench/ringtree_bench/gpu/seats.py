@@ -55,6 +55,11 @@ class Seat:
         how = ", staged in memory of the host" if self.staged else f", {self.protocol}"
         return f"{self.size} rank{'s' if self.size > 1 else ''}{where}, {what}{how}"
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether a message may go in slots or in packets: there are both, and nobody has ordered one."""
+        return self.protocol != "slots" and not self.protocol.endswith("of all sizes")
+
     def check(self) -> None:
         """Raise what has gone wrong on the GPU, once its calls are over.
 

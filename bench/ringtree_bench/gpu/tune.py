@@ -12,7 +12,6 @@ from pathlib import Path
 
 import ringtree as rt
 from ringtree import _core
-from ringtree.catalogue import ZERO_COPY
 from ringtree.tuning import ON_GPU, read_tuning
 
 from ringtree_bench.cases import Case, cases_of_sizes
@@ -53,15 +52,16 @@ def tune_seat(seat: Seat, sizes: str, seconds: float, path: Path) -> None:
     memory = Memory(seat.ranks, flat(cases))
     stage = Stage(seat, memory, seat.world.agree(secrets.randbits(48)))
     ringtree = OnGpu(seat)
+    protocols = PROTOCOLS[1:] if seat.has_choice else PROTOCOLS[:1]
     packets: dict[str, int] = {}
 
     def times(case: Case) -> dict[str, float]:
-        names = variants(case.collective.name, seat)
+        names = named(_core.algorithms(case.collective.name), protocols, False)
         measured = stage.measure(case, [Contender(ringtree, name) for name in names], Budget(seconds))
         return {name: timing.alone_median for name, timing in right(case, names, measured).items()}
 
     def settle(collective: str, found: Times) -> tuple[Times, str]:
-        if not has_packets(seat):
+        if not seat.has_choice:
             return found, ""
         sizes = {case.chooser_bytes: case.size_bytes for case in cases[collective]}
         packets[collective], counted = settle_packets(found, sizes)
@@ -71,20 +71,6 @@ def tune_seat(seat: Seat, sizes: str, seconds: float, path: Path) -> None:
     if seat.world.is_first:
         write_entries(path, ON_GPU, seat.size, rules, packets)
     screen.say(f"# written to {path}")
-
-
-def has_packets(seat: Seat) -> bool:
-    """Whether a message may go in packets or not: there are some, and nobody has ordered one or the other."""
-    return seat.protocol != "slots" and not seat.protocol.endswith("of all sizes")
-
-
-def variants(collective: str, seat: Seat) -> list[str]:
-    """All algorithms, each by all protocols that it knows."""
-    names = _core.algorithms(collective)
-    if not has_packets(seat):
-        return names
-    plain = [name for name in names if name == ZERO_COPY]  # uses the arrays themselves
-    return [*named([name for name in names if name not in plain], PROTOCOLS[1:], False), *plain]
 
 
 def settle_packets(times: Times, sizes: Mapping[int, int]) -> tuple[int, Times]:

@@ -1,7 +1,9 @@
 """Ways to run one algorithm on a GPU, named by words behind its name: `ring in packets in a graph`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from ringtree.catalogue import ZERO_COPY
 
 IN_GRAPH = " in a graph"  # recorded once, and replayed
 PROTOCOLS = ("auto", "slots", "packets")  # how messages travel; auto: by size
@@ -38,7 +40,11 @@ class Variant:
 
 
 def named(algorithms: Iterable[str], protocols: Iterable[str], graph: bool) -> list[str]:
-    """All variants of these, those in a graph behind the others."""
-    plain = [Variant(each, protocol) for each in algorithms for protocol in protocols]
-    recorded = [Variant(each.algorithm, each.protocol, True) for each in plain if graph]
+    """All variants of these, those in a graph behind the others; zero_copy has no protocol."""
+    plain = [
+        Variant(each, protocol)
+        for each in algorithms
+        for protocol in (PROTOCOLS[:1] if each == ZERO_COPY else protocols)
+    ]
+    recorded = [replace(each, in_graph=True) for each in plain if graph]
     return [each.name for each in (*plain, *recorded)]
