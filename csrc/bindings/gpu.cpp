@@ -139,6 +139,9 @@ void define_gpu(py::module_& module) {
       .def_readonly("nbytes", &GpuMemory::bytes);
   module.def("gpu_allocate", &allocate, arg("nbytes"), Unlocked(),
              "So many bytes of the current device, all zero.");
+  module.def(
+      "gpu_room", [](std::size_t bytes) { return gpu_library().room_for(bytes); }, arg("nbytes"), Unlocked(),
+      "How many bytes to allocate for an array of so many, so that peers can map it.");
   module.def("gpu_copy", &copy, arg("to"), arg("from_"), arg("nbytes"), arg("stream"), Unlocked(),
              "Copies between host and device, either way, behind what the stream holds; waits for it.");
   py::class_<World>(module, "VirtualRanks", "All ranks of a world on one GPU, launched together.")

@@ -193,7 +193,10 @@ class GpuLibrary {
                                     Transport& transport) = 0;
   virtual std::unique_ptr<VirtualRanks> open_virtual(int world) = 0;
 
-  /// Memory of the calling thread's device that peers can map.
+  /// What to allocate for an array of so many bytes, so that peers can map it.
+  virtual std::size_t room_for(std::size_t bytes) const = 0;
+  /// Memory of the calling thread's device that peers can map, all zero. Freed, it serves the next array once
+  /// what the freeing thread's stream holds is over, and what communicators have been asked for.
   virtual std::shared_ptr<std::byte> allocate(std::size_t bytes) = 0;
   /// Between host and device, either way; waits for what the stream holds, and until it is done.
   virtual void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) = 0;

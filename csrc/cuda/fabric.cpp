@@ -58,8 +58,7 @@ struct Fabric::Rank {
     DeviceRank image{};
     std::copy(memories.begin(), memories.end(), std::begin(image.memories));
     image.host = reinterpret_cast<HostShare*>(host.get());
-    check_cuda(cudaMemcpy(state.get(), &image, sizeof(image), cudaMemcpyHostToDevice),
-               "the links of a communicator");
+    copy_to_device(state.get(), &image, sizeof(image), "the links of a communicator");
   }
 };
 
@@ -89,7 +88,8 @@ std::unique_ptr<Fabric> Fabric::of_virtual_ranks(int world) {
     throw InvalidArgument("virtual ranks: there may be 1 to " + std::to_string(kMaxDeviceRanks) + ", not " +
                           std::to_string(world));
   const Introduction own = introduce();
-  FabricShape shape = shape_for(std::vector<Introduction>(static_cast<std::size_t>(world), own));
+  FabricShape shape =
+      shape_for(std::vector<Introduction>(static_cast<std::size_t>(world), own), Launch::together);
   settle_protocol(shape, own.protocol, true);
   return of_virtual_ranks(shape);
 }
@@ -109,7 +109,7 @@ std::unique_ptr<Fabric> Fabric::of_rank(int rank, int world, const GpuLibrary::E
                                         Transport& transport) {
   const std::vector<Introduction> all = exchange_words(exchange, rank, &introduce);
   if (static_cast<int>(all.size()) != world) throw TransportError("some ranks gave no introduction");
-  std::unique_ptr<Fabric> fabric(new Fabric(current_device(), rank, shape_for(all)));
+  std::unique_ptr<Fabric> fabric(new Fabric(current_device(), rank, shape_for(all, Launch::each)));
   if (fabric->connect(all, exchange)) return fabric;
   fabric->have_ended();  // before a kernel began
   fabric.reset(new Fabric(current_device(), rank, staged_shape_for(all)));
@@ -129,7 +129,8 @@ bool Fabric::connect(const std::vector<Introduction>& ranks, const GpuLibrary::E
     });
     ranks_.push_back(std::make_unique<Rank>(allocate_links(shape_.layout)));
     own.memory = ranks_[0]->links.get();
-    check_cuda(cudaIpcGetMemHandle(&own.handle, own.memory), "cudaIpcGetMemHandle");
+    if (!std::all_of(ranks.begin(), ranks.end(), is_near))
+      check_cuda(cudaIpcGetMemHandle(&own.handle, own.memory), "cudaIpcGetMemHandle");
     return own;
   };
   const std::vector<Invitation> all = exchange_words(exchange, first_rank_, invite);

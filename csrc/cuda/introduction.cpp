@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <random>
 
 #include "cuda/messages.h"
@@ -16,6 +17,10 @@ constexpr int kLanes = 512;
 
 /// Blocks that one call takes where each rank has a GPU to itself: the rest is for the program.
 constexpr int kChannelsAlone = 24;
+
+/// Of ranks that share a GPU one call takes a part of it, so that so many have room at once: those of another
+/// communicator may be waiting for ranks whose kernels would have none left.
+constexpr int kCallsAtOnce = 2;
 
 /// Blocks that one call takes where all goes over PCIe: few of them fill it, and each of them takes memory of
 /// the host. Not measured.
@@ -36,6 +41,17 @@ void load_kernels() {
   }
   load(&messages_kernel, "send and recv");
   load(&scale_kernel, "premul_sum");
+}
+
+/// What RINGTREE_GPU_CHANNELS says; 0: nothing.
+int channels_wanted() {
+  const char* const text = std::getenv("RINGTREE_GPU_CHANNELS");
+  if (text == nullptr || *text == '\0') return 0;
+  char* end = nullptr;
+  const long number = std::strtol(text, &end, 10);
+  if (*end == '\0' && number >= 1 && number <= kMaxChannels) return static_cast<int>(number);
+  throw InvalidArgument("RINGTREE_GPU_CHANNELS is a number of thread blocks, 1 to " +
+                        std::to_string(kMaxChannels) + ", not '" + std::string(text) + "'");
 }
 
 /// The number of their GPU in this process; negative: it does not see it. Launchers show a process its own
@@ -80,6 +96,7 @@ Introduction introduce() {
                          " has no cooperative launch, which ringtree's kernels need");
   Introduction own{};
   own.protocol = protocol_wanted();
+  own.channels = channels_wanted();
   const std::string bus = bus_of(device);
   std::copy_n(bus.begin(), std::min(bus.size(), own.bus.size() - 1), own.bus.begin());
   own.process = this_process();
@@ -90,18 +107,21 @@ Introduction introduce() {
   return own;
 }
 
-FabricShape shape_for(const std::vector<Introduction>& all) {
+FabricShape shape_for(const std::vector<Introduction>& all, Launch launch) {
   const int world = static_cast<int>(all.size());
   if (world > kMaxDeviceRanks)
     throw InvalidArgument("the CUDA fabric connects up to " + std::to_string(kMaxDeviceRanks) +
                           " ranks, not " + std::to_string(world));
-  int channels = kMaxChannels, lanes = kLanes;
+  const int wanted = all[0].channels;
+  const int calls = launch == Launch::together || wanted != 0 ? 1 : kCallsAtOnce;
+  int channels = wanted != 0 ? wanted : kMaxChannels, lanes = kLanes;
   for (const Introduction& one : all) {
     const auto sharers = std::count_if(all.begin(), all.end(),
                                        [&](const Introduction& other) { return other.bus == one.bus; });
-    const int most = sharers == 1 ? kChannelsAlone : kMaxChannels;
+    const int most = sharers == 1 && wanted == 0 ? kChannelsAlone : kMaxChannels;
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): who shares a GPU with nobody is one
-    channels = std::min(channels, std::clamp(one.multiprocessors / static_cast<int>(sharers), 1, most));
+    const int room = one.multiprocessors / static_cast<int>(sharers) / calls;
+    channels = std::min(channels, std::clamp(room, 1, most));
     lanes = std::min(lanes, one.lanes);
   }
   return {DeviceLayout::of(world, channels), lanes, 0};
@@ -109,7 +129,7 @@ FabricShape shape_for(const std::vector<Introduction>& all) {
 
 /// Without packets, of which every lane would poll its own over PCIe: not tried yet.
 FabricShape staged_shape_for(const std::vector<Introduction>& all) {
-  FabricShape shape = shape_for(all);
+  FabricShape shape = shape_for(all, Launch::each);
   if (all[0].protocol == GpuProtocol::packets || all[0].protocol == GpuProtocol::lines)
     throw InvalidArgument(
         "RINGTREE_GPU_PROTOCOL: without peer access there are no packets: take simple, or leave it out");

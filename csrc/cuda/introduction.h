@@ -25,7 +25,8 @@ struct Introduction {
   int device;  ///< the GPU's number there
   int multiprocessors;
   int lanes;
-  GpuProtocol protocol;  ///< that it wants; rank 0's counts
+  GpuProtocol protocol;  ///< that it wants; rank 0's counts, as those of:
+  int channels;          ///< 0: by the GPUs
 };
 
 /// Once they have memory on their GPUs.
@@ -57,9 +58,13 @@ bool carries_lines(int device, const Introduction& theirs);
 /// Of the calling thread's device. Throws TransportError if kernels of ringtree cannot run there.
 Introduction introduce();
 
+/// Each rank's kernel by itself, or those of all in one cooperative launch, which needs all of its room at
+/// once and waits until it has that.
+enum class Launch { each, together };
+
 /// The narrowest GPU decides for all: ranks have to cut a call into the same channels. The protocol is not
 /// settled then.
-FabricShape shape_for(const std::vector<Introduction>& all);
+FabricShape shape_for(const std::vector<Introduction>& all, Launch launch);
 /// The same for links in memory of the host.
 FabricShape staged_shape_for(const std::vector<Introduction>& all);
 

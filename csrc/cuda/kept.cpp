@@ -1,8 +1,13 @@
 #include "cuda/kept.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <utility>
+#include <vector>
+
+#include "core/errors.h"
+#include "cuda/order.h"
 
 namespace ringtree {
 namespace {
@@ -11,7 +16,7 @@ constexpr int kHost = -1;
 
 struct Block {
   std::byte* memory;
-  cudaEvent_t used;  ///< over once nobody uses it any more
+  std::vector<Event> uses;  ///< over once nobody uses it any more
 };
 
 /// By device and size.
@@ -27,9 +32,11 @@ Store& store() {
 }
 
 bool is_in_use(const Block& block) {
-  if (cudaEventQuery(block.used) == cudaSuccess) return false;
-  cudaGetLastError();  // "not ready" is no error
-  return true;
+  return std::any_of(block.uses.begin(), block.uses.end(), [](const Event& use) {
+    if (cudaEventQuery(use.get()) == cudaSuccess) return false;
+    cudaGetLastError();  // "not ready" is no error
+    return true;
+  });
 }
 
 std::byte* take(int device, std::size_t bytes) {
@@ -37,33 +44,25 @@ std::byte* take(int device, std::size_t bytes) {
   const std::lock_guard lock(kept.mutex);
   const auto [begin, end] = kept.blocks.equal_range({device, bytes});
   for (auto found = begin; found != end; ++found) {
-    const Block block = found->second;
-    if (is_in_use(block)) continue;
-    cudaEventDestroy(block.used);
-    kept.blocks.erase(found);
-    return block.memory;
+    if (is_in_use(found->second)) continue;
+    return kept.blocks.extract(found).mapped().memory;
   }
   return nullptr;
 }
 
-/// Null, or what is behind all that this thread has enqueued.
-cudaEvent_t event_here() {
-  cudaEvent_t event = nullptr;
-  if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess &&
-      cudaEventRecord(event, cudaStreamPerThread) == cudaSuccess)
-    return event;
-  cudaGetLastError();
-  if (event != nullptr) cudaEventDestroy(event);
-  return nullptr;
+/// Behind what may use an array that this thread frees: what its stream holds, and the calls of all
+/// communicators, which other threads and streams may have made.
+std::vector<Event> uses_so_far() {
+  std::vector<Event> uses = StreamOrder::behind_all();
+  uses.push_back(make_event());
+  check_cuda(cudaEventRecord(uses.back().get(), cudaStreamPerThread), "cudaEventRecord");
+  return uses;
 }
 
-template <class Memory>
-void keep_in(Memory memory, int device, std::size_t bytes) {
-  const cudaEvent_t used = event_here();
-  if (used == nullptr) return;  // it is freed then
+void keep_in(std::byte* memory, int device, std::size_t bytes, std::vector<Event> uses) {
   Store& kept = store();
   const std::lock_guard lock(kept.mutex);
-  kept.blocks.emplace(std::pair(device, bytes), Block{memory.release(), used});
+  kept.blocks.emplace(std::pair(device, bytes), Block{memory, std::move(uses)});
 }
 
 template <class IsMeant, class Free>
@@ -78,7 +77,6 @@ std::size_t free_unused(IsMeant is_meant, Free free) {
       ++used;
       return false;
     }
-    cudaEventDestroy(block.used);
     free(block.memory);
     return true;
   });
@@ -92,14 +90,18 @@ std::byte* take_kept_on_device(std::size_t bytes) { return take(current_device()
 std::byte* take_kept_on_host(std::size_t bytes) { return take(kHost, bytes); }
 
 void keep(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept {
-  int before = 0;
-  if (cudaGetDevice(&before) != cudaSuccess || cudaSetDevice(device) != cudaSuccess) return;
-  keep_in(std::move(memory), device, bytes);
-  cudaSetDevice(before);
+  keep_in(memory.release(), device, bytes, {});
 }
 
 void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept {
-  keep_in(std::move(memory), kHost, bytes);
+  keep_in(memory.release(), kHost, bytes, {});
+}
+
+void keep_array(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept try {
+  const OnDevice here(device);
+  keep_in(memory.get(), device, bytes, uses_so_far());
+  memory.release();
+} catch (const Error&) {  // CUDA has ended, or a kernel has broken it: the memory is freed then
 }
 
 std::size_t free_kept_on_device() {

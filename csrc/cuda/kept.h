@@ -15,10 +15,13 @@ namespace ringtree {
 std::byte* take_kept_on_device(std::size_t bytes);
 std::byte* take_kept_on_host(std::size_t bytes);
 
-/// Memory of `device`. It may be in use by what the calling thread's stream (cudaStreamPerThread) holds so
-/// far.
+/// Memory of `device`, or of the host, that nobody uses any more.
 void keep(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept;
 void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept;
+
+/// An array that calls of communicators may still use, and what the calling thread's stream
+/// (cudaStreamPerThread) holds so far.
+void keep_array(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept;
 
 /// Gives back to CUDA what is not in use any more: a device is full. Returns how many blocks still are.
 std::size_t free_kept_on_device();

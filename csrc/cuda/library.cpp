@@ -8,6 +8,7 @@
 #include "core/gpu.h"
 #include "cuda/fabric.h"
 #include "cuda/kept.h"
+#include "cuda/order.h"
 #include "cuda/probe.h"
 #include "cuda/protocol.h"
 #include "cuda/reduction.h"
@@ -23,45 +24,6 @@ bool is_capturing(cudaStream_t stream) {
   check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
   return status != cudaStreamCaptureStatusNone;
 }
-
-/// Calls of a communicator run in the order in which they are made, whatever their streams: each leaves an
-/// event behind it. Not only once there is a second stream: the first one might be gone by then, and to wait
-/// for the device instead would be to wait for ranks that share it and wait for this one.
-///
-/// While a graph is captured its own order holds: how calls on two streams of one capture follow one another
-/// is up to the program.
-class StreamOrder {
- public:
-  StreamOrder() = default;
-  StreamOrder(const StreamOrder&) = delete;
-  StreamOrder& operator=(const StreamOrder&) = delete;
-  ~StreamOrder() {
-    if (behind_last_ != nullptr) cudaEventDestroy(behind_last_);
-  }
-
-  /// Before a launch on `stream`.
-  void enter(cudaStream_t stream) {
-    if (behind_last_ == nullptr)
-      check_cuda(cudaEventCreateWithFlags(&behind_last_, cudaEventDisableTiming), "cudaEventCreate");
-    else if (last_ != stream || stream == cudaStreamPerThread)  // which is another one in each thread
-      check_cuda(cudaStreamWaitEvent(stream, behind_last_, 0), "cudaStreamWaitEvent");
-  }
-
-  /// After it.
-  void leave(cudaStream_t stream) {
-    last_ = stream;
-    check_cuda(cudaEventRecord(behind_last_, stream), "cudaEventRecord");
-  }
-
-  /// Until what was launched is over.
-  void wait() const {
-    if (behind_last_ != nullptr) cudaEventSynchronize(behind_last_);
-  }
-
- private:
-  cudaStream_t last_ = nullptr;
-  cudaEvent_t behind_last_ = nullptr;
-};
 
 /// In a world of one every collective is a copy, and then a barrier, which says that it is over.
 void launch_alone(Fabric& fabric, const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {
@@ -238,11 +200,13 @@ class Library final : public GpuLibrary {
   }
   std::unique_ptr<VirtualRanks> open_virtual(int world) override { return std::make_unique<AllRanks>(world); }
 
+  std::size_t room_for(std::size_t bytes) const override { return mappable_bytes(bytes); }
+
   std::shared_ptr<std::byte> allocate(std::size_t bytes) override {
     const int device = current_device();
-    const std::size_t room = mappable_bytes(bytes);
+    const std::size_t room = room_for(bytes);
     return {allocate_on_device(room, "an array").release(),
-            [device, room](std::byte* memory) { keep(DeviceMemory<std::byte>(memory), device, room); }};
+            [device, room](std::byte* memory) { keep_array(DeviceMemory<std::byte>(memory), device, room); }};
   }
 
   void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) override {

@@ -96,7 +96,10 @@ class Probe final : public GpuProbe {
     timer.stop(stream);
     const double seconds = timer.seconds();
     std::uint64_t answered = 0;
-    check_cuda(cudaMemcpy(&answered, &flags->answer, sizeof(answered), cudaMemcpyDeviceToHost), what);
+    check_cuda(
+        cudaMemcpyAsync(&answered, &flags->answer, sizeof(answered), cudaMemcpyDeviceToHost, native(stream)),
+        what);
+    check_cuda(cudaStreamSynchronize(native(stream)), what);
     if (answered != turns) throw TransportError(what + ": one of them did not");
     return seconds;
   }

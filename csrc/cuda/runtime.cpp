@@ -3,11 +3,29 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
+#include <mutex>
 
 #include "core/errors.h"
 #include "cuda/kept.h"
 
 namespace ringtree {
+namespace {
+
+/// One of the calling thread's device, on which nothing ever waits for a kernel: whoever else works there,
+/// and whatever CUDA puts in order with the legacy stream, may be waiting for this thread. It is never
+/// destroyed.
+cudaStream_t stream_for_memory() {
+  static std::mutex mutex;
+  static std::map<int, cudaStream_t> streams;
+  const std::lock_guard lock(mutex);
+  cudaStream_t& stream = streams[current_device()];
+  if (stream == nullptr)
+    check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream to make memory ready");
+  return stream;
+}
+
+}  // namespace
 
 void check_cuda(cudaError_t result, const std::string& what) {
   if (result == cudaSuccess) return;
@@ -30,10 +48,16 @@ DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string&
     check_cuda(cudaMalloc(&memory, bytes), what + ": " + std::to_string(bytes) + " bytes on the GPU");
   }
   DeviceMemory<std::byte> owned(static_cast<std::byte*>(memory));
-  // Not the whole device: ranks that share it may wait there for this one.
-  check_cuda(cudaMemsetAsync(memory, 0, bytes, cudaStreamPerThread), what);
-  check_cuda(cudaStreamSynchronize(cudaStreamPerThread), what);
+  const cudaStream_t stream = stream_for_memory();
+  check_cuda(cudaMemsetAsync(memory, 0, bytes, stream), what);
+  check_cuda(cudaStreamSynchronize(stream), what);
   return owned;
+}
+
+void copy_to_device(void* to, const void* from, std::size_t bytes, const std::string& what) {
+  const cudaStream_t stream = stream_for_memory();
+  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream), what);
+  check_cuda(cudaStreamSynchronize(stream), what);
 }
 
 HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& what) {

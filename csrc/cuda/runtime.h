@@ -62,6 +62,9 @@ constexpr std::size_t mappable_bytes(std::size_t bytes) {
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what);
 HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& what);
 
+/// Waits for itself alone, not for the device.
+void copy_to_device(void* to, const void* from, std::size_t bytes, const std::string& what);
+
 int current_device();
 int attribute_of(int device, cudaDeviceAttr attribute);
 

@@ -6,7 +6,6 @@
 #include <memory>
 
 #include "communicator/blocks.h"
-#include "core/gpu.h"
 
 namespace ringtree {
 
@@ -22,11 +21,11 @@ void BlockAllocator::copy_data(void* to, const void* from, std::size_t bytes) co
 }
 
 at::Tensor tensor_in_block(std::int64_t count, const at::TensorOptions& options) {
+  // What PyTorch has there peers map as it is, and PyTorch knows which streams use it.
+  if (options.device().is_cuda()) return at::empty({count}, options);
   const std::size_t bytes = static_cast<std::size_t>(count) * options.dtype().itemsize();
-  const bool on_gpu = options.device().is_cuda();
-  const std::shared_ptr<std::byte> block = on_gpu ? gpu_library().allocate(bytes) : allocate_block(bytes);
-  return at::from_blob(
-      block.get(), {count}, [block](void* /*data*/) {}, on_gpu ? options : options.device(at::kCPU));
+  const std::shared_ptr<std::byte> block = allocate_block(bytes);
+  return at::from_blob(block.get(), {count}, [block](void* /*data*/) {}, options.device(at::kCPU));
 }
 
 }  // namespace ringtree

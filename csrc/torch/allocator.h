@@ -15,7 +15,8 @@ class BlockAllocator final : public c10::Allocator {
   void copy_data(void* to, const void* from, std::size_t bytes) const override;
 };
 
-/// One dimension, of whatever content. Throws TransportError if there is not so much memory.
+/// One dimension, of whatever content; on a GPU PyTorch's memory. Throws TransportError if there is not so
+/// much memory.
 at::Tensor tensor_in_block(std::int64_t count, const at::TensorOptions& options);
 
 }  // namespace ringtree

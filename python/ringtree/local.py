@@ -8,7 +8,7 @@ from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 from ringtree.communicator import Communicator, in_short, open_communicator
-from ringtree.cuda import own_stream
+from ringtree.cuda.streams import ask_for_queues, current_gpu, own_stream
 from ringtree.errors import Aborted, InvalidArgument
 from ringtree.launch import timeout_of
 from ringtree.tuning import read_settings
@@ -34,7 +34,7 @@ def run_local(
         args: passed on to each rank, the same objects.
         timeout: seconds that bound every wait; by default those in RINGTREE_TIMEOUT, else 300.
         transport: "threads", or "shm" as between processes.
-        device: "cuda": each rank has a stream of its own, in Torch and CuPy, on the current GPU.
+        device: "cuda": each rank has a stream of its own, in Torch and CuPy, on the caller's current GPU.
 
     Returns:
         What each rank returned, by rank.
@@ -49,12 +49,16 @@ def run_local(
     if count < 1:
         raise InvalidArgument(f"run_local: the world size must be an integer of 1 or more, not {world!r}")
 
-    def body(comm: Communicator) -> Result:
-        with own_stream() if device == "cuda" else nullcontext():
-            return fn(comm, *args)
-
     if device not in ("cpu", "cuda"):
         raise InvalidArgument(f'run_local: device must be "cpu" or "cuda", not {device!r}')
+    if device == "cuda":
+        ask_for_queues(count)
+    gpu = current_gpu() if device == "cuda" else None
+
+    def body(comm: Communicator) -> Result:
+        with own_stream(gpu) if device == "cuda" else nullcontext():
+            return fn(comm, *args)
+
     return _LocalWorld(count, timeout_of(timeout, os.environ), transport).run(body)
 
 

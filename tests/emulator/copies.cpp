@@ -72,7 +72,10 @@ cudaError_t fill(void* memory, int value, std::size_t bytes, cudaStream_t handle
 using namespace ringtree_emulator;
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  return unsafe_api(__func__, [&] { return copy(to, from, bytes, kind, nullptr, true); });
+  return unsafe_api(__func__, [&] {
+    wait_for_blocking_streams(current_device());
+    return copy(to, from, bytes, kind, nullptr, true);
+  });
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
@@ -81,7 +84,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 }
 
 cudaError_t cudaMemset(void* memory, int value, std::size_t bytes) {
-  return unsafe_api(__func__, [&] { return fill(memory, value, bytes, nullptr, true); });
+  return unsafe_api(__func__, [&] {
+    wait_for_blocking_streams(current_device());
+    return fill(memory, value, bytes, nullptr, true);
+  });
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {

@@ -35,13 +35,15 @@ bool is_legacy(cudaStream_t handle);
 
 /// Waits for all that has been enqueued on the device until now.
 void wait_for_device(int device);
+/// The same for the streams that what is enqueued on the legacy one waits for.
+void wait_for_blocking_streams(int device);
 
 void count_streams(Statistics& statistics);
 
 }  // namespace ringtree_emulator
 
 struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
-  explicit CUstream_st(int device_) : device(device_) {}
+  CUstream_st(int device_, bool is_blocking_) : device(device_), is_blocking(is_blocking_) {}
 
   /// Begins to serve. The thread keeps this object alive.
   void start();
@@ -53,6 +55,7 @@ struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
   void close();
 
   const int device;
+  const bool is_blocking;                ///< calls on the legacy stream wait for it
   ringtree_emulator::Captured captured;  ///< guarded by capture_mutex() in graph.h
 
  private:

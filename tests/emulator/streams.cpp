@@ -61,7 +61,7 @@ struct DefaultStreams {
     const std::lock_guard lock(mutex);
     auto& stream = streams[device];
     if (stream == nullptr) {
-      stream = std::make_shared<CUstream_st>(device);
+      stream = std::make_shared<CUstream_st>(device, true);
       stream->start();
     }
     return stream;
@@ -99,7 +99,7 @@ Registry<CUstream_st>& created_streams() { return immortal<Registry<CUstream_st>
 cudaError_t create_stream(cudaStream_t* stream, unsigned flags) {
   if (stream == nullptr || flags > cudaStreamNonBlocking) return cudaErrorInvalidValue;
   if (!is_device(current_device())) return cudaErrorNoDevice;
-  auto made = std::make_shared<CUstream_st>(current_device());
+  auto made = std::make_shared<CUstream_st>(current_device(), flags != cudaStreamNonBlocking);
   made->start();
   *stream = created_streams().add(std::move(made));
   return cudaSuccess;
@@ -117,6 +117,17 @@ cudaError_t look_at(cudaStream_t handle, Body body) {
   return body(*stream);
 }
 
+std::vector<std::shared_ptr<CUstream_st>> streams_of(int device) {
+  std::vector<std::shared_ptr<CUstream_st>> streams = created_streams().all();
+  const auto add = [&](DefaultStreams& more) {
+    for (auto& stream : more.all()) streams.push_back(std::move(stream));
+  };
+  add(immortal<DefaultStreams>());
+  for (const auto& of_thread : immortal<Registry<DefaultStreams>>().all()) add(*of_thread);
+  std::erase_if(streams, [&](const auto& stream) { return stream->device != device; });
+  return streams;
+}
+
 }  // namespace
 
 bool is_legacy(cudaStream_t handle) { return handle == nullptr || handle == cudaStreamLegacy; }
@@ -130,14 +141,12 @@ std::shared_ptr<CUstream_st> find_stream(cudaStream_t handle) {
 }
 
 void wait_for_device(int device) {
-  std::vector<std::shared_ptr<CUstream_st>> streams = created_streams().all();
-  const auto add = [&](DefaultStreams& more) {
-    for (auto& stream : more.all()) streams.push_back(std::move(stream));
-  };
-  add(immortal<DefaultStreams>());
-  for (const auto& of_thread : immortal<Registry<DefaultStreams>>().all()) add(*of_thread);
-  for (const auto& stream : streams)
-    if (stream->device == device) stream->wait();
+  for (const auto& stream : streams_of(device)) stream->wait();
+}
+
+void wait_for_blocking_streams(int device) {
+  for (const auto& stream : streams_of(device))
+    if (stream->is_blocking) stream->wait();
 }
 
 void count_streams(Statistics& statistics) {

@@ -1,5 +1,6 @@
 """What is wrong with arrays and streams is said before anything is sent, and one can go on."""
 
+import os
 import re
 import subprocess
 import sys
@@ -261,7 +262,7 @@ with rt.init() as comm:
 def test_without_the_library_one_is_told_what_to_do_and_the_cpu_goes_on() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT],
-        env={**variables(), "RINGTREE_CUDA_LIBRARY": "/nonexistent", "PATH": ""},
+        env={**os.environ, "RINGTREE_CUDA_LIBRARY": "/nonexistent", "PATH": ""},
         capture_output=True,
         text=True,
         timeout=60,

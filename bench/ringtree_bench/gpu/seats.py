@@ -4,14 +4,13 @@ A seat is a thread of the host that makes calls for one rank, or for all of them
 seats tell each other beside the collectives under test goes over a communicator of its own, on the host.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import ringtree as rt
 from ringtree import _core
-from ringtree.cuda import own_stream
+from ringtree.cuda.streams import ask_for_queues, own_stream
 
 from ringtree_bench.collectives import COLLECTIVES
 from ringtree_bench.gpu.tensors import torch_of_gpu
@@ -20,9 +19,6 @@ from ringtree_bench.world import World
 
 COLLECTIVES_ON_GPU = list(COLLECTIVES)
 KINDS = ("virtual", "threads", "processes")
-
-# Of CUDA, before its first call: each rank's stream has a queue of the hardware to itself.
-_QUEUES = ("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def with_seats(kind: str, ranks: int | None, body: Callable[[Seat], bool]) -> bo
     Raises:
         TransportError: there is no GPU, or no CUDA fabric.
     """
-    os.environ.setdefault(*_QUEUES)
+    ask_for_queues(ranks or 1 if kind == "threads" else 1)
     if kind != "virtual":
         torch_of_gpu()  # imported before the ranks are given streams of their own
     if kind == "processes":

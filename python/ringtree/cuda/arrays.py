@@ -35,7 +35,8 @@ class DeviceArray:
     """A contiguous array on a GPU, for programs without CuPy and Torch, which both read it without a copy.
 
     Has the CUDA array interface. `get` and `set` wait for what this thread has enqueued on
-    cudaStreamPerThread, where the collectives of such arrays run.
+    cudaStreamPerThread, where the collectives of such arrays run. Kernels of the program's own that use it on
+    other streams must be over when it is freed: its memory then serves the next one.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
@@ -97,11 +98,12 @@ def empty(shape: int | Sequence[int], dtype: Any = "float32", device: str = "cud
         device: "cuda", the current one of the calling thread.
 
     Returns:
-        A Torch tensor, a CuPy array or a DeviceArray; zeros.
+        Zeros: a Torch tensor or a CuPy array, in memory of their own pools, which know the streams that use
+        it; or a DeviceArray.
 
     Raises:
         InvalidArgument: no collective takes such elements, or there is no such device.
-        TransportError: there is not so much memory, or no CUDA fabric.
+        TransportError: there is not so much memory, or no CUDA fabric. Torch and CuPy raise errors of theirs.
     """
     if device != "cuda":
         raise InvalidArgument(f'device must be "cpu" or "cuda", not {device!r}')
@@ -110,10 +112,10 @@ def empty(shape: int | Sequence[int], dtype: Any = "float32", device: str = "cud
     if torch is not None and isinstance(dtype, torch.dtype):
         if (name := str(dtype).removeprefix("torch.")) not in _core.DTYPES:
             raise InvalidArgument(f"there are no collectives of {name}; there are {', '.join(_core.DTYPES)}")
-        # As bytes, because the interface has no word for bfloat16 and float8. Torch takes no empty array.
-        bytes_ = DeviceArray((max(math.prod(lengths), 1) * dtype.itemsize,), np.dtype(np.uint8))
-        tensor = torch.as_tensor(bytes_, device="cuda").view(dtype)
-        return tensor[: math.prod(lengths)].view(lengths)
-    array = DeviceArray(lengths, numpy_dtype(dtype))
+        return torch.zeros(lengths, dtype=dtype, device="cuda")
+    kind = numpy_dtype(dtype)
     cupy = sys.modules.get("cupy")
-    return array if cupy is None else cupy.asarray(array)
+    if cupy is None:
+        return DeviceArray(lengths, kind)
+    nbytes = math.prod(lengths) * kind.itemsize
+    return cupy.zeros(_core.gpu_room(nbytes), np.uint8)[:nbytes].view(kind).reshape(lengths)

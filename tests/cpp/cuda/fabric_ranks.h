@@ -20,16 +20,22 @@
 
 namespace ringtree::testing {
 
-/// What the environment orders for fabrics that are opened meanwhile; "": nothing.
-class OrderedProtocol {
+/// What the environment says while one lives.
+class Setting {
  public:
-  explicit OrderedProtocol(const std::string& protocol) { setenv(kName, protocol.c_str(), 1); }
-  OrderedProtocol(const OrderedProtocol&) = delete;
-  OrderedProtocol& operator=(const OrderedProtocol&) = delete;
-  ~OrderedProtocol() { unsetenv(kName); }
+  Setting(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
+  Setting(const Setting&) = delete;
+  Setting& operator=(const Setting&) = delete;
+  ~Setting() { unsetenv(name_); }
 
  private:
-  static constexpr const char* kName = "RINGTREE_GPU_PROTOCOL";
+  const char* name_;
+};
+
+/// For fabrics that are opened meanwhile; "": nothing.
+class OrderedProtocol : Setting {
+ public:
+  explicit OrderedProtocol(const std::string& protocol) : Setting("RINGTREE_GPU_PROTOCOL", protocol) {}
 };
 
 inline constexpr const char* kEveryProtocol[] = {"simple", "packets", "lines"};
@@ -52,6 +58,8 @@ class FabricRank {
     const GpuBuffers buffers{in, out};
     fabric_->launch(numbered(task, ++calls_), {&buffers, 1}, stream_);
   }
+
+  void come() const { meeting_->come(rank_); }
 
   /// For all ranks, until all calls have ended.
   void wait_for_all() const {
@@ -90,6 +98,7 @@ class OnFabrics : public ringtree_emulator::EmulatorTest {
  protected:
   void SetUp() override {
     free_kept();
+    make_streams_for_memory();
     EmulatorTest::SetUp();
     set_multiprocessors(16);
   }
@@ -97,6 +106,19 @@ class OnFabrics : public ringtree_emulator::EmulatorTest {
   void TearDown() override {
     free_kept();
     EmulatorTest::TearDown();
+  }
+
+  /// Which the library keeps, one a device: on as many as tests use.
+  static void make_streams_for_memory() {
+    const ringtree_emulator::Hardware usual = ringtree_emulator::hardware();
+    ringtree_emulator::Hardware hardware = usual;
+    hardware.devices = 4;
+    ringtree_emulator::set_hardware(hardware);
+    for (int device = 0; device < hardware.devices; ++device) {
+      const OnDevice here(device);
+      allocate_on_device(1, "a test");
+    }
+    ringtree_emulator::set_hardware(usual);
   }
 
   /// So that a test gives back what it took, and that the next one asks CUDA for it again.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -19,6 +20,8 @@ namespace ringtree::testing {
 namespace {
 
 using FabricOfRank = OnFabrics;
+using ringtree_emulator::launched;
+using ringtree_emulator::wait_until_open;
 
 TEST_F(FabricOfRank, RunsCallsInARowWithoutTheHost) {
   const std::vector<std::size_t> counts = {1, 257, 5003, kIsSanitized ? 9000U : 40000U};
@@ -126,7 +129,7 @@ TEST_F(FabricOfRank, UsesTheBuffersOfRanksOfTheSameProcess) {
 TEST_F(FabricOfRank, OpensOnAllRanksOrOnNone) {
   constexpr int kWorld = 3;
   for (const std::string function :
-       {"cudaDeviceGetAttribute", "cudaMemsetAsync", "cudaHostAlloc", "cudaIpcGetMemHandle", "cudaMemcpy"}) {
+       {"cudaDeviceGetAttribute", "cudaMemsetAsync", "cudaHostAlloc", "cudaMemcpyAsync"}) {
     SCOPED_TRACE(function);
     free_kept();
     ringtree_emulator::fail_call(function, cudaErrorMemoryAllocation, 1);
@@ -147,6 +150,68 @@ TEST_F(FabricOfRank, OpensOnAllRanksOrOnNone) {
                 0U)
           << error;
     }
+  }
+}
+
+TEST_F(FabricOfRank, OpensAndClosesWhileTheStreamOfAThreadIsBusy) {
+  std::atomic<int> gate = 0;
+  EXPECT_EQ(launched(wait_until_open, 1, 1, cudaStreamPerThread, &gate), cudaSuccess);
+  Meeting meeting(2);
+  meeting.run([&](int rank) {
+    GpuRank self(meeting, rank);
+    const ringtree_emulator::Stream stream;
+    self.launch(task_of(algorithm_called(Collective::barrier, "one_shot"), 0, 2), nullptr, nullptr, stream);
+    EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+    self.come();
+  });
+  EXPECT_EQ(cudaStreamQuery(cudaStreamPerThread), cudaErrorNotReady);
+  gate = 1;
+  EXPECT_EQ(cudaStreamSynchronize(cudaStreamPerThread), cudaSuccess);
+}
+
+TEST_F(FabricOfRank, LeavesRoomForCallsOfAnotherCommunicator) {
+  constexpr int kWorld = 4;
+  constexpr std::size_t kCount = 16 * kBytesPerChannel / kWidth;  // as many blocks as there are for it
+  const Buffers in(kWorld, kCount * kWidth), first(kWorld, kCount * kWidth), second(kWorld, kCount * kWidth);
+  for (int rank = 0; rank < kWorld; ++rank) in.put(rank, values_of(rank, kCount));
+  Meeting others(kWorld);
+  const GpuTask task = all_reduce_task("ring", kCount, kWorld);
+  run_ranks(kWorld, [&](FabricRank& self) {
+    FabricRank other(others, self.rank());
+    for (int rank = 0; rank < kWorld; ++rank) {  // one rank after the other
+      if (rank == self.rank()) {
+        self.launch(task, in.at(rank), first.at(rank));
+        other.launch(task, in.at(rank), second.at(rank));
+      }
+      self.come();
+    }
+    self.expect_success();
+    other.expect_success();
+    self.come();
+  });
+  for (int rank = 0; rank < kWorld; ++rank) {
+    EXPECT_EQ(first.get<std::int32_t>(rank), sum_of(kWorld, kCount));
+    EXPECT_EQ(second.get<std::int32_t>(rank), sum_of(kWorld, kCount));
+  }
+}
+
+TEST_F(FabricOfRank, TakesAsManyBlocksAsTheEnvironmentSays) {
+  const auto channels = [] {
+    std::atomic<int> found = 0;
+    run_ranks(2, [&](FabricRank& self) { found = self.fabric().shape().layout.channels; });
+    return found.load();
+  };
+  EXPECT_EQ(channels(), 4) << "of 16 multiprocessors, for two ranks and two calls";
+  for (const auto& [said, expected] : {std::pair{"1", 1}, {"5", 5}, {"64", 8}}) {
+    const Setting ordered("RINGTREE_GPU_CHANNELS", said);
+    EXPECT_EQ(channels(), expected);
+  }
+  for (const char* wrong : {"0", "65", "-1", "many", "3 blocks"}) {
+    const Setting ordered("RINGTREE_GPU_CHANNELS", wrong);
+    Meeting meeting(1);
+    EXPECT_EQ(
+        meeting.errors_of([&](int rank) { const FabricRank never(meeting, rank); })[0],
+        "RINGTREE_GPU_CHANNELS is a number of thread blocks, 1 to 64, not '" + std::string(wrong) + "'");
   }
 }
 

@@ -117,7 +117,7 @@ TEST_F(Staging, OpensOnAllRanksOrOnNone) {
   set_devices(2, 1);
   constexpr int kWorld = 3;
   for (const std::string function :
-       {"cudaDeviceCanAccessPeer", "cudaHostAlloc", "cudaMemsetAsync", "cudaMemcpy"}) {
+       {"cudaDeviceCanAccessPeer", "cudaHostAlloc", "cudaMemsetAsync", "cudaMemcpyAsync"}) {
     SCOPED_TRACE(function);
     free_kept();
     ringtree_emulator::fail_call(function, cudaErrorMemoryAllocation, 1);
