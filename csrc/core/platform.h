@@ -145,6 +145,25 @@ RT_HD inline Pack load_pack(const void* from) {
   return pack;
 }
 
+/// Into `pack`, if it is `wanted`: a branch around a load would cost the registers of a second pack.
+template <Where kWhere = Where::global>
+RT_HD inline void load_pack_if(bool wanted, Pack& pack, const void* from) {
+#ifdef __CUDA_ARCH__
+  if constexpr (kWhere == Where::global)
+    asm volatile("{\n .reg .pred p;\n setp.ne.u32 p, %5, 0;\n @p ld.global.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+                 : "+r"(pack.words[0]), "+r"(pack.words[1]), "+r"(pack.words[2]), "+r"(pack.words[3])
+                 : "l"(from), "r"(std::uint32_t{wanted})
+                 : "memory");
+  else
+    asm volatile("{\n .reg .pred p;\n setp.ne.u32 p, %5, 0;\n @p ld.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+                 : "+r"(pack.words[0]), "+r"(pack.words[1]), "+r"(pack.words[2]), "+r"(pack.words[3])
+                 : "l"(from), "r"(std::uint32_t{wanted})
+                 : "memory");
+#else
+  if (wanted) std::memcpy(&pack, from, sizeof(pack));
+#endif
+}
+
 /// Half of a packet's words are its flag, one in each 8 bytes, which always arrive together: whoever sees
 /// both flags has the data beside them.
 RT_HD inline void store_packet(void* to, std::uint32_t first, std::uint32_t second, std::uint32_t flag) {

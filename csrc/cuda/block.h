@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "core/platform.h"
+#include "cuda/copy.h"
 #include "cuda/state.h"
 
 namespace ringtree {
@@ -111,7 +112,7 @@ class Block {
   template <class T>
   __device__ void copy(T* destination, const T* source, std::size_t count) {
     if (!gave_up_ && destination != source)
-      copy_bytes(reinterpret_cast<std::byte*>(destination), reinterpret_cast<const std::byte*>(source),
+      copy_lanes(reinterpret_cast<std::byte*>(destination), reinterpret_cast<const std::byte*>(source),
                  count * sizeof(T));
   }
 
@@ -136,7 +137,6 @@ class Block {
   /// A flag of a rank on this GPU or its neighbour comes within a microsecond; then there is no hurry.
   static constexpr int kLooksBeforeNaps = 64;
   static constexpr int kLooksBetweenFaultChecks = 256;
-  static constexpr int kInFlight = 8;  ///< loads of 16 bytes that a lane has under way
 
   __device__ bool must_give_up(int peer) {
     gave_up_ = gave_up_ || is_over(rank_, report_, sequence_, deadline_ns_, peer);
@@ -166,55 +166,6 @@ class Block {
     AtomicRef(report->peer).store(static_cast<std::uint64_t>(peer), relaxed);
     AtomicRef(report->sequence).store(sequence, relaxed);
     AtomicRef(report->raised).store(kind, release);  // pairs with: the host's acquire load
-  }
-
-  /// Packs where both sides are aligned alike, else words, else bytes. Its loops have all registers to
-  /// themselves: compiled into the steps of an algorithm they made it spill (docs/kernels.md).
-  __device__ RT_NOINLINE static void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
-    const auto target = reinterpret_cast<std::uintptr_t>(to);
-    const std::uintptr_t skew = target ^ reinterpret_cast<std::uintptr_t>(from);
-    if (skew % sizeof(Pack) == 0) {
-      const std::size_t odd = -target % sizeof(Pack), head = odd < bytes ? odd : bytes;
-      const std::size_t packs = (bytes - head) / sizeof(Pack), body = packs * sizeof(Pack);
-      copy_each(to, from, head);
-      if (is_global(to) && is_global(from))
-        copy_packs<Where::global>(to + head, from + head, packs);
-      else
-        copy_packs<Where::anywhere>(to + head, from + head, packs);
-      copy_each(to + head + body, from + head + body, bytes - head - body);
-    } else if (skew % sizeof(std::uint32_t) == 0) {
-      const std::size_t odd = -target % sizeof(std::uint32_t), head = odd < bytes ? odd : bytes;
-      const std::size_t words = (bytes - head) / sizeof(std::uint32_t), body = words * sizeof(std::uint32_t);
-      copy_each(to, from, head);
-      copy_each(reinterpret_cast<std::uint32_t*>(to + head),
-                reinterpret_cast<const std::uint32_t*>(from + head), words);
-      copy_each(to + head + body, from + head + body, bytes - head - body);
-    } else {
-      copy_each(to, from, bytes);
-    }
-  }
-
-  template <class T>
-  __device__ static void copy_each(T* to, const T* from, std::size_t count) {
-    for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) to[i] = from[i];
-  }
-
-  /// All loads of a sweep are under way before its first store, which would hold back the loads after it.
-  template <Where kWhere>
-  __device__ static void copy_packs(std::byte* to, const std::byte* from, std::size_t packs) {
-    const std::size_t lanes = blockDim.x;
-    std::size_t begin = threadIdx.x;
-    for (; begin + (kInFlight - 1) * lanes < packs; begin += kInFlight * lanes) {
-      Pack loaded[kInFlight];
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i)
-        loaded[i] = load_pack<kWhere>(from + (begin + i * lanes) * sizeof(Pack));
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i)
-        store_pack<kWhere>(to + (begin + i * lanes) * sizeof(Pack), loaded[i]);
-    }
-    for (; begin < packs; begin += lanes)
-      store_pack<kWhere>(to + begin * sizeof(Pack), load_pack<kWhere>(from + begin * sizeof(Pack)));
   }
 
   DeviceRank* rank_;

@@ -19,8 +19,9 @@ message(STATUS "ringtree: CUDA fabric, CUDA ${CUDAToolkit_VERSION}, for ${CMAKE_
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS cuda/*.cu cuda/*.cpp)
 add_library(ringtree_cuda MODULE ${cuda_sources})
-# The kernels call the reduction loops, which are compiled once. Blocks of 512 lanes have 128 registers for each.
-set_source_files_properties(cuda/reduction.cu PROPERTIES COMPILE_OPTIONS --maxrregcount=128)
+# The kernels call the loops of copies and reductions, which are compiled once. Blocks of 512 lanes have 128
+# registers for each.
+set_source_files_properties(cuda/copy.cu cuda/reduction.cu PROPERTIES COMPILE_OPTIONS --maxrregcount=128)
 set_target_properties(ringtree_cuda PROPERTIES CUDA_SEPARABLE_COMPILATION ON CUDA_RESOLVE_DEVICE_SYMBOLS ON)
 target_link_libraries(ringtree_cuda PRIVATE ringtree_headers ringtree_warnings CUDA::cudart_static)
 target_link_options(ringtree_cuda PRIVATE $<HOST_LINK:-s>)
