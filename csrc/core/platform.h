@@ -125,26 +125,6 @@ struct alignas(16) Pack {
 /// look at each address.
 enum class Where { global, anywhere };
 
-template <Where kWhere = Where::global>
-RT_HD inline Pack load_pack(const void* from) {
-  Pack pack{};
-#ifdef __CUDA_ARCH__
-  if constexpr (kWhere == Where::global)
-    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(pack.words[0]), "=r"(pack.words[1]), "=r"(pack.words[2]), "=r"(pack.words[3])
-                 : "l"(from)
-                 : "memory");
-  else
-    asm volatile("ld.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(pack.words[0]), "=r"(pack.words[1]), "=r"(pack.words[2]), "=r"(pack.words[3])
-                 : "l"(from)
-                 : "memory");
-#else
-  std::memcpy(&pack, from, sizeof(pack));
-#endif
-  return pack;
-}
-
 /// Into `pack`, if it is `wanted`: a branch around a load would cost the registers of a second pack.
 template <Where kWhere = Where::global>
 RT_HD inline void load_pack_if(bool wanted, Pack& pack, const void* from) {

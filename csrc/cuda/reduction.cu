@@ -1,8 +1,8 @@
 // The loops behind DeviceReduction: one for each type and operation.
 //
 // A lane keeps a few packs of every source in registers: it loads those of the next source while it combines
-// the last one's, and stores nothing before all is combined. Small floats are summed in float32 over all
-// sources and rounded once.
+// the last one's, and stores nothing before all is combined. Where packs cannot be, it keeps elements. Small
+// floats are summed in float32 over all sources and rounded once.
 #include "core/numeric.h"
 #include "core/platform.h"
 #include "cuda/reduction.h"
@@ -10,27 +10,40 @@
 namespace ringtree {
 namespace {
 
-/// Elements of a pack, and the registers that their sums take.
+/// What a lane loads of a source at once: a pack, or an element where arrays are not aligned alike.
+template <class Unit, class T>
+inline constexpr int kElements = std::is_same_v<Unit, T> ? 1 : sizeof(Pack) / sizeof(T);
 template <class T>
-inline constexpr int kPerPack = sizeof(Pack) / sizeof(T);
-template <class T>
-inline constexpr int kRegistersPerPack = kPerPack<T> * (sizeof(Accumulator<T>) == 8 ? 2 : 1);
+inline constexpr int kRegistersPerPack = kElements<Pack, T> * (sizeof(Accumulator<T>) == 8 ? 2 : 1);
 
-/// Packs of a source that a lane handles at once: their sums take 32 registers, the packs of two sources as
-/// many.
-template <class T>
-inline constexpr int kPacks = kRegistersPerPack<T> <= 8 ? 4 : 2;
+/// Units of a source that a lane has under way. The sums of packs take 32 registers, the packs of two sources
+/// as many; pieces in memory of the block, which come in packets, are small.
+template <class Unit, Where kWhere, class T>
+inline constexpr int kUnits = !std::is_same_v<Unit, Pack> ? 8
+                              : kWhere == Where::anywhere ? 1
+                              : kRegistersPerPack<T> <= 8 ? 4
+                                                          : 2;
 
-template <Where kWhere, int kCount, class T>
-__device__ void take(Pack (&packs)[kCount], const T* from, std::size_t stride) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) packs[i] = load_pack<kWhere>(from + i * stride);
+template <Where kWhere, class T, class Unit>
+__device__ void load_unit_if(bool wanted, Unit& unit, const T* from) {
+  if constexpr (std::is_same_v<Unit, Pack>)
+    load_pack_if<kWhere>(wanted, unit, from);
+  else if (wanted)
+    unit = *from;
 }
 
-template <class T>
-__device__ T element(const Pack& pack, int index) {
+template <Where kWhere, class T, class Unit>
+__device__ void store_unit(T* to, const Unit& unit) {
+  if constexpr (std::is_same_v<Unit, Pack>)
+    store_pack<kWhere>(to, unit);
+  else
+    *to = unit;
+}
+
+template <class T, class Unit>
+__device__ T element(const Unit& unit, int index) {
   T value;  // NOLINT(cppcoreguidelines-pro-type-member-init): the next line writes all of it
-  memcpy(&value, reinterpret_cast<const std::byte*>(&pack) + index * sizeof(T), sizeof(T));
+  memcpy(&value, reinterpret_cast<const std::byte*>(&unit) + index * sizeof(T), sizeof(T));
   return value;
 }
 
@@ -41,48 +54,61 @@ __device__ T finished(Accumulator<T> sum, [[maybe_unused]] int divisor) {
   return narrow<T>(sum);
 }
 
-/// `kCount` packs of every source, from `begin` on, `stride` elements apart.
-template <Where kWhere, int kCount, class T, class Functor>
-__device__ void combine_packs(T* destination, const void* const* sources, int n_sources, std::size_t begin,
-                              std::size_t stride, [[maybe_unused]] int divisor) {
-  const auto begin_of = [&](int source) { return static_cast<const T*>(sources[source]) + begin; };
-  Pack now[kCount], next[kCount] = {};
-  take<kWhere>(now, begin_of(0), stride);
-  if (n_sources > 1) take<kWhere>(next, begin_of(1), stride);
-  Accumulator<T> sums[kCount][kPerPack<T>];
+/// destination = sources[0] op sources[1] op ...
+template <class T>
+struct Arrays {
+  T* destination;
+  const void* const* sources;
+  int n_sources;
+  int divisor;
+
+  __device__ const T* source(int i) const { return static_cast<const T*>(sources[i]); }
+};
+
+/// `count` units of every array, of which unit i begins at element place(i). `lane` is the place of this one
+/// among those of the block.
+template <class Unit, Where kWhere, class Functor, class T, class Place>
+__device__ void combine_units(const Arrays<T>& arrays, std::size_t count, unsigned lane, Place place) {
+  constexpr int kCount = kUnits<Unit, kWhere, T>, kEach = kElements<Unit, T>;
+  const std::size_t lanes = blockDim.x;
+  for (std::size_t first = lane; first < count; first += kCount * lanes) {
+    const auto is_there = [&](int i) { return first + i * lanes < count; };  // the last sweep has fewer
+    const auto take = [&](Unit(&units)[kCount], int source) {
+      const T* const from = arrays.source(source);
 #pragma unroll
-  for (int i = 0; i < kCount; ++i)
-#pragma unroll
-    for (int j = 0; j < kPerPack<T>; ++j) sums[i][j] = widen(element<T>(now[i], j));
-  for (int source = 1; source < n_sources; ++source) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) now[i] = next[i];
-    if (source + 1 < n_sources) take<kWhere>(next, begin_of(source + 1), stride);
+      for (int i = 0; i < kCount; ++i)
+        load_unit_if<kWhere>(is_there(i), units[i], from + place(first + i * lanes));
+    };
+    Unit now[kCount] = {}, next[kCount] = {};
+    take(now, 0);
+    if (arrays.n_sources > 1) take(next, 1);
+    Accumulator<T> sums[kCount][kEach];
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
 #pragma unroll
-      for (int j = 0; j < kPerPack<T>; ++j) sums[i][j] = Functor{}(sums[i][j], widen(element<T>(now[i], j)));
-  }
+      for (int j = 0; j < kEach; ++j) sums[i][j] = widen(element<T>(now[i], j));
+    for (int source = 1; source < arrays.n_sources; ++source) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    Pack result;  // NOLINT(cppcoreguidelines-pro-type-member-init): the loop writes all of it
+      for (int i = 0; i < kCount; ++i) now[i] = next[i];
+      if (source + 1 < arrays.n_sources) take(next, source + 1);
 #pragma unroll
-    for (int j = 0; j < kPerPack<T>; ++j) {
-      const T value = finished<T>(sums[i][j], divisor);
-      memcpy(reinterpret_cast<std::byte*>(&result) + j * sizeof(T), &value, sizeof(T));
+      for (int i = 0; i < kCount; ++i) {
+        if (!is_there(i)) break;
+#pragma unroll
+        for (int j = 0; j < kEach; ++j) sums[i][j] = Functor{}(sums[i][j], widen(element<T>(now[i], j)));
+      }
     }
-    store_pack<kWhere>(destination + begin + i * stride, result);
-  }
-}
-
-template <class T, class Functor>
-__device__ void combine_each(T* destination, const void* const* sources, int n_sources, std::size_t begin,
-                             std::size_t end, int divisor) {
-  for (std::size_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-    Accumulator<T> sum = widen(static_cast<const T*>(sources[0])[i]);
-    for (int source = 1; source < n_sources; ++source)
-      sum = Functor{}(sum, widen(static_cast<const T*>(sources[source])[i]));
-    destination[i] = finished<T>(sum, divisor);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (!is_there(i)) break;
+      Unit result{};
+#pragma unroll
+      for (int j = 0; j < kEach; ++j) {
+        const T value = finished<T>(sums[i][j], arrays.divisor);
+        memcpy(reinterpret_cast<std::byte*>(&result) + j * sizeof(T), &value, sizeof(T));
+      }
+      store_unit<kWhere>(arrays.destination + place(first + i * lanes), result);
+    }
   }
 }
 
@@ -107,21 +133,18 @@ __device__ bool all_global(const void* destination, const void* const* sources, 
 template <class T, class Functor>
 __device__ __noinline__ void combine(void* destination, const void* const* sources, int n_sources,
                                      std::size_t count, int divisor) {
-  const auto out = static_cast<T*>(destination);
-  const std::size_t row = blockDim.x * static_cast<std::size_t>(kPerPack<T>);  // a pack for every lane
-  const std::size_t lane = threadIdx.x * static_cast<std::size_t>(kPerPack<T>);
-  std::size_t done = unaligned(out, sources, n_sources, count);
-  combine_each<T, Functor>(out, sources, n_sources, 0, done, divisor);
-  if (all_global(out, sources, n_sources)) {
-    for (; done + row * kPacks<T> <= count; done += row * kPacks<T>)
-      combine_packs<Where::global, kPacks<T>, T, Functor>(out, sources, n_sources, done + lane, row, divisor);
-    for (; done + row <= count; done += row)
-      combine_packs<Where::global, 1, T, Functor>(out, sources, n_sources, done + lane, row, divisor);
-  } else {  // pieces in packets are small
-    for (; done + row <= count; done += row)
-      combine_packs<Where::anywhere, 1, T, Functor>(out, sources, n_sources, done + lane, row, divisor);
-  }
-  combine_each<T, Functor>(out, sources, n_sources, done, count, divisor);
+  const Arrays<T> arrays{static_cast<T*>(destination), sources, n_sources, divisor};
+  constexpr std::size_t kPerPack = kElements<Pack, T>;
+  const std::size_t head = unaligned(arrays.destination, sources, n_sources, count);
+  const std::size_t packs = (count - head) / kPerPack, body = packs * kPerPack;
+  const auto pack = [=](std::size_t i) { return head + i * kPerPack; };
+  if (all_global(destination, sources, n_sources))
+    combine_units<Pack, Where::global, Functor>(arrays, packs, threadIdx.x, pack);
+  else
+    combine_units<Pack, Where::anywhere, Functor>(arrays, packs, threadIdx.x, pack);
+  // What lies around them, by the last lanes, since it is the first that may have a pack more.
+  combine_units<T, Where::anywhere, Functor>(arrays, count - body, blockDim.x - 1 - threadIdx.x,
+                                             [=](std::size_t i) { return i < head ? i : i + body; });
 }
 
 /// avg and premul_sum are sums by now.

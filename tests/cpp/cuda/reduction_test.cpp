@@ -23,6 +23,16 @@ constexpr int kMostSources = 5;
 constexpr unsigned kLanes = 4;
 constexpr std::size_t kLargest = kIsSanitized ? 515 : 1027;  // several tiles of any type, and odd
 constexpr std::size_t kCounts[] = {0, 1, 7, 33, kLargest};
+
+/// Those, and around a pack, a pack for every lane, two and four of these, and a sweep of single elements.
+std::vector<std::size_t> counts_of(DType dtype) {
+  std::vector<std::size_t> all(std::begin(kCounts), std::end(kCounts));
+  const std::size_t pack = sizeof(Pack) / size_of(dtype), row = kLanes * pack;
+  for (const std::size_t about : {pack, row, 2 * row, 4 * row, 8UL * kLanes})
+    for (const std::size_t count : {about - 1, about, about + 1}) all.push_back(count);
+  return all;
+}
+
 constexpr std::size_t kSlack = 8;  // elements around a buffer
 
 /// One run of elements to reduce.
@@ -107,7 +117,7 @@ struct Alignment {
 
   std::size_t source(int i) const { return (first_source + step * static_cast<std::size_t>(i)) % kSlack; }
 };
-constexpr Alignment kAlignments[] = {{0, 0, 0}, {1, 1, 0}, {3, 0, 0}, {2, 1, 1}};
+constexpr Alignment kAlignments[] = {{0, 0, 0}, {1, 1, 0}, {3, 0, 0}, {2, 1, 1}, {7, 7, 0}};
 
 class DeviceReductions : public ::testing::TestWithParam<DType> {
  protected:
@@ -128,7 +138,7 @@ class DeviceReductions : public ::testing::TestWithParam<DType> {
     std::vector<Job> all;
     arena_.clear();
     for (const Alignment& at : kAlignments)
-      for (const std::size_t count : kCounts)
+      for (const std::size_t count : counts_of(dtype()))
         for (const int place : {-1, 0, n_sources - 1}) {
           Job job{nullptr, {}, count};
           for (int i = 0; i < n_sources; ++i) job.sources[i] = random_buffer(count, at.source(i));
