@@ -21,6 +21,7 @@ LARGE=${LARGE:-256M}
 CHECKS=${CHECKS:-64,1000,70K,1000004}
 DEADLINE=$(($(date +%s) + 60 * ${MINUTES:-9}))
 RECORD=$OUT/gpu-$(date +%Y%m%d-%H%M%S).jsonl
+export RINGTREE_TIMEOUT="${RINGTREE_TIMEOUT:-60}"
 export PYTHONPATH="$PWD/python:$PWD/bench${PYTHONPATH:+:$PYTHONPATH}"
 
 build() {
@@ -33,19 +34,21 @@ build() {
   cmake --install build/gpu --component module --prefix python > /dev/null
 }
 
-# Ends everything at the first wrong element.
+# What is wrong is shown, and the rest goes on: each measurement checks its own results, too.
 check() {
   for ranks_and_type in \
     "--as virtual -n 3 --dtype float32" \
     "--as virtual -n 8 --dtype float16 --op avg" \
     "--as threads -n 4 --dtype int32 --op max"; do
     # shellcheck disable=SC2086  # words, not one argument
-    "$PYTHON" -m ringtree gpu $ranks_and_type --collective all --algorithm all --sizes "$CHECKS" \
-      --iterations 1 > "$OUT/gpu-check.log" || {
+    if timeout 120 "$PYTHON" -m ringtree gpu $ranks_and_type --collective all --algorithm all --sizes "$CHECKS" \
+      --iterations 1 > "$OUT/gpu-check.log" 2>&1; then
+      echo "# checked, every algorithm of every collective: $ranks_and_type"
+    else
       cat "$OUT/gpu-check.log"
-      return 1
-    }
-    echo "# checked, every algorithm of every collective: $ranks_and_type"
+      FAILED=1
+      echo "# failed, as above: every algorithm of every collective: $ranks_and_type"
+    fi
   done
 }
 
@@ -62,7 +65,10 @@ measure() {
 
 # Kernels of two processes run at the same time under MPS alone. It is ours, and ends with this script.
 start_mps() {
-  command -v nvidia-cuda-mps-control > /dev/null || return 0
+  command -v nvidia-cuda-mps-control > /dev/null || {
+    echo "# processes take turns on the GPU: there is no nvidia-cuda-mps-control"
+    return 0
+  }
   CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d)
   CUDA_MPS_LOG_DIRECTORY=$CUDA_MPS_PIPE_DIRECTORY
   export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
@@ -81,6 +87,7 @@ stop_mps() {
   unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
 }
 
+FAILED=0
 mkdir -p "$OUT"
 [ -n "${RINGTREE_CUDA_LIBRARY:-}" ] || build
 check
@@ -88,6 +95,21 @@ for n in $WORLDS; do
   measure --as threads -n "$n" --algorithm all --sizes "$LARGE" --seconds 0.5
   measure --as virtual -n "$n" --graph --sizes "$SMALL" --seconds 0.2
   measure --as threads -n "$n" --graph --sizes "$SMALL" --seconds 0.2
+done
+# Each rival by itself, the small sizes first: what one of them breaks is lost, and no more.
+start_mps
+for sizes in "$SMALL" "$SIZES"; do
+  measure --as processes -n 2 --collective all_reduce,reduce_scatter,all_gather --sizes "$sizes" --seconds 0.3 \
+    --peers nccl
+done
+measure --as processes -n 2 --sizes "$SIZES" --seconds 0.3 --peers symm_one_shot,symm_two_shot
+[ -z "${CUDA_MPS_PIPE_DIRECTORY:-}" ] || stop_mps
+# What the half of the GPU costs that is left to other calls.
+for n in $WORLDS; do
+  (
+    export RINGTREE_GPU_CHANNELS=64
+    measure --as threads -n "$n" --algorithm all --sizes "$LARGE" --seconds 0.3
+  )
 done
 # Where packets and lines end to pay.
 for n in $WORLDS; do
@@ -97,13 +119,10 @@ for n in $WORLDS; do
     measure --as virtual -n "$n" --graph --sizes "$MIDDLE" --seconds 0.2
   )
 done
-start_mps
-measure --as processes -n 2 --collective all_reduce,reduce_scatter,all_gather --sizes "$SIZES" --seconds 0.3 \
-  --peers nccl,symm_one_shot,symm_two_shot
-[ -z "${CUDA_MPS_PIPE_DIRECTORY:-}" ] || stop_mps
 for n in $WORLDS; do
   measure --as virtual -n "$n" --algorithm all --sizes "$SIZES" --seconds 0.3
   measure --as threads -n "$n" --sizes "$SIZES" --seconds 0.3
 done
 measure --as threads -n "${WORLDS##* }" --collective all --sizes "$SIZES" --seconds 0.2
 "$PYTHON" -m ringtree_bench.gpu.goals "$RECORD"
+exit $FAILED

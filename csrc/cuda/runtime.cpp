@@ -33,12 +33,15 @@ void check_cuda(cudaError_t result, const std::string& what) {
   throw TransportError(what + ": " + cudaGetErrorString(result) + " (" + cudaGetErrorName(result) + ")");
 }
 
-OnDevice::OnDevice(int device) {
+OnDevice::OnDevice(int device) : device_(device) {
   check_cuda(cudaGetDevice(&before_), "cudaGetDevice");
   if (before_ != device) check_cuda(cudaSetDevice(device), "cudaSetDevice");
 }
 
-OnDevice::~OnDevice() { cudaSetDevice(before_); }
+/// To set a device is to start CUDA there, which takes its memory.
+OnDevice::~OnDevice() {
+  if (before_ != device_) cudaSetDevice(before_);
+}
 
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what) {
   void* memory = take_kept_on_device(bytes);

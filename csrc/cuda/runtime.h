@@ -21,7 +21,7 @@ class OnDevice {
   ~OnDevice();
 
  private:
-  int before_ = 0;
+  int device_, before_ = 0;
 };
 
 struct FreesDeviceMemory {

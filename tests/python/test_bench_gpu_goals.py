@@ -35,6 +35,7 @@ def row_of(size: int, **given: Any) -> dict[str, Any]:
         "algorithm": "auto",
         "taken": "ring",
         "least_share_of_copy": 0.5,
+        "declared_share_of_copy": 0.7,
         "ringtree": {"wrong": 0, "alone_median": 9e-6},
         "peers": {},
         "ratios": {},
@@ -52,7 +53,7 @@ def found(*records: dict[str, Any]) -> dict[str, tuple[str, float | None]]:
 
 def test_without_records_nothing_is_measured() -> None:
     assert {word for word, _ in found().values()} == {"not measured"}
-    assert len(found()) == 3 + 2 * 3 + 2 * 3
+    assert len(found()) == 4 * 3 + 2 * 3 + 2 * 3
 
 
 def test_the_best_algorithm_counts_for_bandwidth() -> None:
@@ -63,6 +64,16 @@ def test_the_best_algorithm_counts_for_bandwidth() -> None:
     assert goals[what.format(8)] == ("reached", 0.85)
     assert goals[what.format(2)] == ("missed", 0.4)
     assert goals[what.format(4)] == ("not measured", None)
+
+
+def test_algorithms_that_go_through_slots_are_held_against_their_own_bytes() -> None:
+    rows = [row_of(256 << 20, taken=name, declared_share_of_copy=share)
+            for name, share in (("ring", 0.79), ("double_tree", 0.8), ("ring", 0.6))]  # fmt: skip
+    goals = found(record_of("threads", 4, *rows))
+    what = "all_reduce of 256 MiB by 4 threads on one GPU, {} by its own bytes"
+    assert goals[what.format("ring")] == ("missed", 0.79)
+    assert goals[what.format("double_tree")] == ("reached", 0.8)
+    assert goals[what.format("two_shot")] == ("not measured", None)
 
 
 def test_wrong_rows_and_other_kinds_of_ranks_do_not_count() -> None:

@@ -27,6 +27,7 @@ def is_for_cpus() -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asks for a GPU without starting CUDA
     choose_library(config)
     if os.environ.get(VARIABLE) == str(EMULATED) and is_for_cpus():
         if not EMULATED_TORCH.exists():

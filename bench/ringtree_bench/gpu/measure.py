@@ -72,7 +72,7 @@ class Stage(Rounds):
             case, budget, _MOST_ROUNDS, lambda *numbers: self._rounds(case, calls, *numbers)[:, :, 0]
         )
         in_a_row = self._rounds(case, calls, batch, rounds)
-        alone = in_a_row if batch == 1 else self._rounds(case, calls, 1, rounds)
+        alone = in_a_row if batch == 1 else self._rounds(case, calls, 1, rounds, by_gpu=False)
         after = self._checked(case, calls)
         self._seat.check()
         timings = {}
@@ -114,7 +114,9 @@ class Stage(Rounds):
         with ThreadPoolExecutor(min(len(places), os.cpu_count() or 1)) as threads:
             return sum(threads.map(count, places))
 
-    def _rounds(self, case: Case, calls: dict[int, Prepared], batch: int, rounds: int) -> Samples:
+    def _rounds(
+        self, case: Case, calls: dict[int, Prepared], batch: int, rounds: int, by_gpu: bool = True
+    ) -> Samples:
         """Seconds per call, the slowest seat's: [round, contender, 0: the host's clock, 1: the GPU's]."""
         contenders = list(calls.values())
         own = np.zeros((rounds, len(contenders), 2))
@@ -123,18 +125,20 @@ class Stage(Rounds):
             contenders[which].load()
             _core.gpu_synchronize(contenders[which].stream)
             self._world.align()
-            own[turn, which] = self._seconds_of(contenders[which], batch)
+            own[turn, which] = self._seconds_of(contenders[which], batch, by_gpu)
         slowest: Samples = np.max(self._world.gather(own), axis=0)
         return slowest / batch
 
-    def _seconds_of(self, prepared: Prepared, batch: int) -> tuple[float, float]:
-        """Seconds of some calls in a row, by both clocks."""
+    def _seconds_of(self, prepared: Prepared, batch: int, by_gpu: bool) -> tuple[float, float]:
+        """Seconds of some calls in a row, by both clocks; the GPU's takes some time itself."""
         stream, call, timer = prepared.stream, prepared.call, self._timer
         turns = range(batch)
         start = time.perf_counter()
-        timer.start(stream)
+        if by_gpu:
+            timer.start(stream)
         for _ in turns:
             call()
-        timer.stop(stream)
+        if by_gpu:
+            timer.stop(stream)
         _core.gpu_synchronize(stream)
-        return time.perf_counter() - start, timer.seconds
+        return time.perf_counter() - start, timer.seconds if by_gpu else 0.0
