@@ -13,6 +13,15 @@ CUresult driver_api(const char* call, Body body) {
   return refused != cudaSuccess ? static_cast<CUresult>(refused) : body();
 }
 
+/// For those that make or move mappings: as cudaMalloc(), they spoil a capture that forbids them.
+template <class Body>
+CUresult unsafe_driver_api(const char* call, Body body) {
+  return driver_api(call, [&] {
+    const cudaError_t refused = enter_unsafe();
+    return refused != cudaSuccess ? static_cast<CUresult>(refused) : body();
+  });
+}
+
 inline std::byte* pointer_of(CUdeviceptr address) {
   return reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(address));
 }

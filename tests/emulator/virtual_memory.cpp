@@ -164,7 +164,7 @@ using namespace ringtree_emulator;
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, std::size_t bytes,
                      const CUmemAllocationProp* properties, unsigned long long flags) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     if (handle == nullptr || properties == nullptr || bytes == 0 || !is_granular(bytes) || flags != 0 ||
         properties->type != CU_MEM_ALLOCATION_TYPE_PINNED ||
         properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
@@ -184,7 +184,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, std::size_t bytes,
 }
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     const auto lock = lock_allocations();
     Physical* const known = find(handle);
     if (known == nullptr) return CUDA_ERROR_INVALID_VALUE;
@@ -195,7 +195,7 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
 }
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* address) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     const auto lock = lock_allocations();
     const auto mapping = mapping_at(reinterpret_cast<std::uintptr_t>(address));
     if (handle == nullptr || mapping == memory().mappings.end()) return CUDA_ERROR_INVALID_VALUE;
@@ -218,7 +218,7 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* properties,
 
 CUresult cuMemExportToShareableHandle(void* shared, CUmemGenericAllocationHandle handle,
                                       CUmemAllocationHandleType type, unsigned long long flags) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     const auto lock = lock_allocations();
     const Physical* const known = find(handle);
     if (shared == nullptr || known == nullptr || flags != 0 ||
@@ -234,7 +234,7 @@ CUresult cuMemExportToShareableHandle(void* shared, CUmemGenericAllocationHandle
 
 CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, void* shared,
                                         CUmemAllocationHandleType type) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     const int given = static_cast<int>(reinterpret_cast<std::intptr_t>(shared)), slot = slot_of_file(given);
     struct stat status{};
     if (handle == nullptr || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || slot < 0 ||
@@ -252,7 +252,7 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, vo
 
 CUresult cuMemAddressReserve(CUdeviceptr* address, std::size_t bytes, std::size_t alignment, CUdeviceptr hint,
                              unsigned long long flags) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     if (address == nullptr || bytes == 0 || !is_granular(bytes) || alignment > kGranularity || hint != 0 ||
         flags != 0)
       return CUDA_ERROR_INVALID_VALUE;
@@ -266,7 +266,7 @@ CUresult cuMemAddressReserve(CUdeviceptr* address, std::size_t bytes, std::size_
 }
 
 CUresult cuMemAddressFree(CUdeviceptr address, std::size_t bytes) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     const auto lock = lock_allocations();
     const auto reserved = memory().reservations.find(address);
     if (reserved == memory().reservations.end() || reserved->second != bytes || !is_free(address, bytes))
@@ -280,7 +280,7 @@ CUresult cuMemAddressFree(CUdeviceptr address, std::size_t bytes) {
 // Nobody may touch it before cuMemSetAccess().
 CUresult cuMemMap(CUdeviceptr address, std::size_t bytes, std::size_t offset,
                   CUmemGenericAllocationHandle handle, unsigned long long flags) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     const auto lock = lock_allocations();
     Physical* const known = find(handle);
     auto& reservations = memory().reservations;
@@ -302,7 +302,7 @@ CUresult cuMemMap(CUdeviceptr address, std::size_t bytes, std::size_t offset,
 }
 
 CUresult cuMemUnmap(CUdeviceptr address, std::size_t bytes) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     const auto lock = lock_allocations();
     if (!is_mapped(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
     for_each_mapping(address, bytes, [](CUdeviceptr begin, const Mapping& each) {
@@ -320,7 +320,7 @@ CUresult cuMemUnmap(CUdeviceptr address, std::size_t bytes) {
 
 CUresult cuMemSetAccess(CUdeviceptr address, std::size_t bytes, const CUmemAccessDesc* accesses,
                         std::size_t count) {
-  return driver_api(__func__, [&] {
+  return unsafe_driver_api(__func__, [&] {
     const auto lock = lock_allocations();
     if (accesses == nullptr || count != 1 || accesses->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
         !is_mapped(address, bytes))

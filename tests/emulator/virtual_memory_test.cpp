@@ -208,6 +208,20 @@ TEST_F(VirtualMemoryTest, ChunksAreMemoryOfTheirDevice) {
   cudaGetLastError();
 }
 
+TEST_F(VirtualMemoryTest, MappingsEndACaptureThatForbidsThem) {
+  const Stream stream;
+  cudaGraph_t graph = nullptr;
+  ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  EXPECT_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
+  map(base_);
+  EXPECT_CUDA(cudaThreadExchangeStreamCaptureMode(&mode));
+  EXPECT_EQ(allow(base_, kGranularity), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
+  EXPECT_DRIVER(cuMemUnmap(base_, kGranularity));
+  cudaGetLastError();
+}
+
 __global__ void write_one(int* target) { *target = 1; }
 
 TEST(VirtualMemoryDeathTest, AKernelThatWritesWhereItHasNoAccessEndsTheProcess) {

@@ -6,8 +6,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "cuda/direct_calls.h"
+#include "cuda/fabric_process.h"
 #include "cuda/gpu_ranks.h"
+#include "cuda/process_ranks.h"
 #include "cuda/values.h"
+#include "cuda/virtual_array.h"
 #include "cuda/virtual_ranks.h"
 
 namespace ringtree::testing {
@@ -162,6 +166,52 @@ TEST_F(Graphs, ScaleContributionsAnewAtEachReplay) {
     }
   });
 }
+
+/// Arrays that no call had before the capture: its first call makes them known, and so takes its fallback at
+/// every replay; its second one maps them, which CUDA by itself forbids while a stream is captured.
+int maps_while_it_captures(Process& self, void* in, std::byte* out, cudaStreamCaptureMode mode) {
+  std::byte* const direct = out + kDirectCount * kWidth;  // in the same block
+  const Stream stream;
+  const Graph graph(
+      stream,
+      [&] {
+        self.enqueue(zero_copy_task(kDirectCount, self.world), in, out, stream);
+        self.exchange("");  // all have told of theirs
+        self.enqueue(direct_task(kDirectCount, self.world), in, direct, stream);
+      },
+      mode);
+  self.exchange("");
+  for (int turn = 0; turn < 3; ++turn) {
+    poison_output(out, 2 * kDirectCount);
+    put_input(self, in, kDirectCount, turn);
+    const std::uint64_t before = self.fabric->progress().ended;
+    graph.replay(stream);
+    REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess)
+    REQUIRE(is_right(self, out, kDirectCount, turn) && is_right(self, direct, kDirectCount, turn))
+    REQUIRE(self.fabric->progress().ended == before + 2 + 1)
+  }
+  REQUIRE(cudaGetLastError() == cudaSuccess)
+  return 0;
+}
+
+int scenario_mapped_in_capture(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  Process self{rank, world, exchange};
+  self.share_blocks();
+  for (const auto mode : {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal}) {
+    const Buffers arrays(2, kSmallestMappedBytes);
+    REQUIRE(maps_while_it_captures(self, arrays.at(0), arrays.at(1), mode) == 0)
+    const VirtualArray chunks({1, 1});
+    REQUIRE(maps_while_it_captures(self, chunks.at(0), chunks.at(kGranule), mode) == 0)
+    self.leave();
+  }
+  return 0;
+}
+
+TEST(GraphsBetweenProcesses, ArraysThatComeUpInACaptureAreMappedInIt) {
+  EXPECT_EQ(run_processes("mapped in capture", 2), all_well(2));
+}
+
+const NamedScenario kMappedInCapture("mapped in capture", &scenario_mapped_in_capture);
 
 }  // namespace
 }  // namespace ringtree::testing

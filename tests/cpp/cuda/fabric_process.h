@@ -46,9 +46,14 @@ struct Process {
   std::unique_ptr<Fabric> fabric = Fabric::of_rank(rank, world, exchange, transport);
   std::uint64_t calls = 0;
 
-  void launch(const GpuTask& task, const void* in, void* out) {
+  void enqueue(const GpuTask& task, const void* in, void* out, cudaStream_t stream) {
     const GpuBuffers buffers{in, out};
-    fabric->launch(numbered(task, ++calls), {&buffers, 1}, nullptr);
+    fabric->launch(numbered(task, ++calls), {&buffers, 1}, stream);
+  }
+
+  /// And waits for its end.
+  void launch(const GpuTask& task, const void* in, void* out) {
+    enqueue(task, in, out, nullptr);
     check_cuda(cudaDeviceSynchronize(), "a call");
   }
 

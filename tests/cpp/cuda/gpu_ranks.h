@@ -64,8 +64,8 @@ void run_gpu_ranks(int world, Body body) {
 class Graph {
  public:
   template <class Body>
-  Graph(cudaStream_t stream, Body body) {
-    EXPECT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  Graph(cudaStream_t stream, Body body, cudaStreamCaptureMode mode = cudaStreamCaptureModeThreadLocal) {
+    EXPECT_EQ(cudaStreamBeginCapture(stream, mode), cudaSuccess);
     body();
     cudaGraph_t graph = nullptr;
     EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);

@@ -10,54 +10,17 @@
 #include <system_error>
 #include <vector>
 
+#include "cuda/direct_calls.h"
 #include "cuda/fabric_process.h"
 #include "cuda/process_ranks.h"
-#include "cuda/tasks.h"
 #include "cuda/virtual_array.h"
 #include "cuda/virtual_ranks.h"
 
 namespace ringtree::testing {
 namespace {
 
-constexpr std::size_t kCount = 5003;
+constexpr std::size_t kCount = kDirectCount;
 constexpr std::size_t kBytes = kCount * kWidth;
-
-/// What rank 0 and those after it put in; `seed`: another one gives other values.
-Values expected_of(int world, std::size_t count, int seed) {
-  Values sum(count);
-  for (int rank = 0; rank < world; ++rank)
-    for (std::size_t i = 0; i < count; ++i) sum[i] += value_of(rank + seed, i);
-  return sum;
-}
-
-/// One all-reduce. Whether its result is right.
-bool reduces(Process& self, void* in, void* out, std::size_t count, int seed, int fallback) {
-  const std::size_t bytes = count * kWidth;
-  const Values own = values_of(self.rank + seed, count);
-  GpuTask task = all_reduce_task("zero_copy", count, self.world);
-  task.fallback = fallback;
-  check_cuda(cudaMemset(out, 0xEE, bytes), "a test");
-  check_cuda(cudaMemcpy(in, own.data(), bytes, cudaMemcpyHostToDevice), "a test");
-  self.launch(task, in, out);
-  Values result(count);
-  check_cuda(cudaMemcpy(result.data(), out, bytes, cudaMemcpyDeviceToHost), "a test");
-  return self.fabric->fault().kind == GpuFault::none && result == expected_of(self.world, count, seed);
-}
-
-/// As calls are made: over the links, if the arrays are out of reach.
-bool works(Process& self, void* in, void* out, std::size_t count = kCount, int seed = 0) {
-  return reduces(self, in, out, count, seed, algorithm_called(Collective::all_reduce, "ring"));
-}
-
-/// Over the arrays themselves: there is a result only then.
-bool is_direct(Process& self, void* in, void* out, std::size_t count = kCount, int seed = 0) {
-  return reduces(self, in, out, count, seed, algorithm_called(Collective::barrier, "one_shot"));
-}
-
-/// The first call tells peers of the arrays, and the second finds them mapped.
-bool becomes_direct(Process& self, void* in, void* out, std::size_t count = kCount, int seed = 0) {
-  return works(self, in, out, count, seed) && is_direct(self, in, out, count, seed);
-}
 
 /// Of this process, whose link begins so.
 std::size_t descriptors_of(const std::string& what) {
