@@ -52,6 +52,16 @@ std::optional<Allocation> allocation_of(const void* memory) {
 
 }  // namespace
 
+bool is_plain(const void* memory) {
+  static const auto attribute = driver_function<decltype(cuPointerGetAttribute)>("cuPointerGetAttribute");
+  if (memory == nullptr) return true;
+  if (attribute == nullptr) return false;
+  const auto address = static_cast<CUdeviceptr>(reinterpret_cast<std::uintptr_t>(memory));
+  int is_capable = 0;
+  return attribute(&is_capable, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, address) == CUDA_SUCCESS &&
+         is_capable != 0;
+}
+
 SharedBlocks::SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is_near, HostShare& own)
     : tables_(tables),
       rank_(static_cast<std::size_t>(rank)),

@@ -19,6 +19,10 @@
 
 namespace ringtree {
 
+/// Whether cudaMalloc gave it: what cudaDeviceEnablePeerAccess lets the process's other GPUs use. So may what
+/// is not there.
+bool is_plain(const void* memory);
+
 class SharedBlocks {
  public:
   /// `own` is where kernels of `rank` look; `is_near` tells which ranks share its process, and so need none

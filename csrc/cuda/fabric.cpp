@@ -142,6 +142,7 @@ bool Fabric::connect(const std::vector<Introduction>& ranks, const GpuLibrary::E
     std::vector<std::byte*> memories;
     for (std::size_t peer = 0; peer < all.size(); ++peer) {
       is_near_.push_back(is_near(ranks[peer]));
+      spans_gpus_ = spans_gpus_ || (is_near_[peer] && ranks[peer].device != device_);
       memories.push_back(reach(ranks[peer], all[peer]));
       if (memories.back() == nullptr) return Acceptance{false};
     }
@@ -247,6 +248,7 @@ DeviceCall Fabric::call_of(const GpuTask& task, std::span<const GpuBuffers> buff
     call.buffers[local].in = buffers[local].in;
     call.buffers[local].out = buffers[local].out;
     call.buffers[local].process = this_process();
+    call.buffers[local].device = device_;
   }
   return call;
 }
@@ -259,6 +261,10 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
       may_prefer ? task.packet_bytes.value_or(shape_.packet_bytes) : shape_.packet_bytes;
   if (task.fallback >= 0 && is_staged())  // what all ranks know without a meeting
     return launch_kernel(static_cast<std::size_t>(task.fallback), call, packet_bytes, stream);
+  if (task.fallback >= 0 && spans_gpus_) {
+    call.buffers[0].in_is_plain = is_plain(buffers[0].in);
+    call.buffers[0].out_is_plain = is_plain(buffers[0].out);
+  }
   if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0], call.in_bytes, call.out_bytes);
   launch_kernel(task.algorithm, call, packet_bytes, stream);
   if (task.fallback < 0) return;

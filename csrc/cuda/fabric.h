@@ -90,6 +90,7 @@ class Fabric {
   std::unique_ptr<StagedLinks> staged_;
   std::vector<PeerMemory> peers_;
   std::vector<bool> is_near_;  ///< by rank: whether it is of this process
+  bool spans_gpus_ = false;    ///< whether some of those use another GPU
   std::unique_ptr<SharedBlocks> blocks_;
   bool has_ended_ = false;
 };

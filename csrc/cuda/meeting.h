@@ -1,10 +1,11 @@
 // How ranks come to read, and write, each other's buffers on the device: as communicator/reach.h does it, but
 // inside the kernel.
 //
-// Ranks of one process pass addresses. Between processes a buffer is named by the block of memory that it
-// lies in: its owner has numbered it, and peers map it when they next make a call. A rank says how many
-// blocks of each peer it had mapped when it launched. All see the same offers, and so decide alike; no host
-// waits for another, and a replayed graph decides as it did when it was captured.
+// Ranks of one process pass addresses. What lies on another GPU they reach if cudaMalloc gave it: peer access
+// opens neither CUDA's pools nor what cuMemMap has mapped. Between processes a buffer is named by the block
+// of memory that it lies in: its owner has numbered it, and peers map it when they next make a call. A rank
+// says how many blocks of each peer it had mapped when it launched. All see the same offers, and so decide
+// alike; no host waits for another, and a replayed graph decides as it did when it was captured.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +20,8 @@ namespace ringtree {
 /// Whether `who` reaches the buffers that `whose` offers, as far as `access` needs them.
 __device__ inline bool reaches(const DeviceOffer& who, const DeviceOffer& whose, int whose_rank,
                                bool needs_output) {
-  if (who.process == whose.process) return true;
+  if (who.process == whose.process)
+    return who.device == whose.device || (whose.in_is_plain && (!needs_output || whose.out_is_plain));
   const auto is_mapped = [&](const BufferPlace& place) {
     return place.block != 0 && place.block <= who.known[place.kind][whose_rank];
   };

@@ -65,6 +65,8 @@ struct DeviceOffer {
   void* out;
   BufferPlace in_place, out_place;
   std::uint64_t process;
+  int device;                      ///< its number in that process
+  bool in_is_plain, out_is_plain;  ///< see is_plain(); told where the process's ranks have several GPUs
   /// How many blocks of each rank this one had mapped at the launch.
   std::uint32_t known[kBlockKinds][kMaxDeviceRanks];
 };

@@ -21,6 +21,7 @@ enum CUresult {
 
 enum CUpointer_attribute {
   CU_POINTER_ATTRIBUTE_BUFFER_ID = 7,
+  CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE = 10,
 };
 
 enum CUmemAllocationType {
@@ -73,7 +74,8 @@ extern "C" {
 
 /// The allocation that `address` lies in, or the chunk of memory; `base` and `bytes` may be null.
 CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address);
-/// The number of the allocation, which no other one of this process ever has.
+/// The number of the allocation, 8 bytes, which no other one of this process ever has; or whether
+/// cudaIpcGetMemHandle() takes it, 4 bytes.
 CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdeviceptr address);
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, std::size_t bytes,

@@ -53,11 +53,18 @@ CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr
 
 CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdeviceptr address) {
   return driver_api(__func__, [&] {
-    if (value == nullptr || attribute != CU_POINTER_ATTRIBUTE_BUFFER_ID) return CUDA_ERROR_INVALID_VALUE;
+    if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
     const auto known = find_allocation(pointer_of(address));
     if (!known || known->is_of_host()) return CUDA_ERROR_NOT_FOUND;
     const unsigned long long number = known->inode;
-    std::memcpy(value, &number, sizeof number);
+    const int is_capable = known->kind == Allocation::device ? 1 : 0;  // neither pools nor cuMemMap()
+    switch (attribute) {
+      case CU_POINTER_ATTRIBUTE_BUFFER_ID: std::memcpy(value, &number, sizeof number); break;
+      case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+        std::memcpy(value, &is_capable, sizeof is_capable);
+        break;
+      default: return CUDA_ERROR_INVALID_VALUE;
+    }
     return CUDA_SUCCESS;
   });
 }

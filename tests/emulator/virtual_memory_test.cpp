@@ -199,6 +199,10 @@ TEST_F(VirtualMemoryTest, ChunksAreMemoryOfTheirDevice) {
   EXPECT_DRIVER(cuMemGetAddressRange(&begin, &bytes, base_ + 5));
   EXPECT_EQ(begin, base_);
   EXPECT_EQ(bytes, kGranularity);
+  int has_legacy_handle = 1;
+  EXPECT_DRIVER(
+      cuPointerGetAttribute(&has_legacy_handle, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, base_));
+  EXPECT_EQ(has_legacy_handle, 0);
   cudaIpcMemHandle_t legacy{};
   EXPECT_EQ(cudaIpcGetMemHandle(&legacy, pointer(base_)), cudaErrorInvalidValue);
   cudaPointerAttributes attributes{};

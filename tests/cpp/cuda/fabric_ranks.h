@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "cuda/fabric.h"
 #include "cuda/kept.h"
@@ -82,15 +83,22 @@ class FabricRank {
   std::unique_ptr<Fabric> fabric_;
 };
 
-/// body(rank) for each rank of a fabric, which is closed once all are done.
+/// body(rank) for each rank of a fabric, which is closed once all are done; on the GPU that `devices` gives
+/// it.
 template <class Body>
-void run_ranks(int world, Body body) {
-  Meeting meeting(world);
+void run_ranks_on(const std::vector<int>& devices, Body body) {
+  Meeting meeting(static_cast<int>(devices.size()));
   meeting.run([&](int rank) {
+    ASSERT_EQ(cudaSetDevice(devices[static_cast<std::size_t>(rank)]), cudaSuccess);
     FabricRank self(meeting, rank);
     body(self);
     self.wait_for_all();
   });
+}
+
+template <class Body>
+void run_ranks(int world, Body body) {
+  run_ranks_on(std::vector<int>(static_cast<std::size_t>(world)), body);
 }
 
 /// Small blocks, and room for those of several calls. Each test gives back all it took.
@@ -132,6 +140,14 @@ class OnFabrics : public ringtree_emulator::EmulatorTest {
     ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
     hardware.lanes_per_block = 4;
     hardware.multiprocessors = multiprocessors;
+    ringtree_emulator::set_hardware(hardware);
+  }
+
+  /// Of which `island` in a row reach each other; 0: all.
+  static void set_devices(int devices, int island) {
+    ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
+    hardware.devices = devices;
+    hardware.island = island;
     ringtree_emulator::set_hardware(hardware);
   }
 };

@@ -198,8 +198,13 @@ TEST(BetweenProcesses, AProcessThatHasDiedEndsTheWaitsOfThoseThatStage) {
 
 // A rank reaches a buffer of another process only in a block that it had mapped when it launched.
 TEST(BetweenProcesses, BuffersAreReachedInBlocksThatAreMapped) {
-  const DeviceOffer mine{nullptr, nullptr, {0, 1, kAllocation}, {0, 0, kAllocation}, 1, {{0, 3}, {0, 1}}};
-  DeviceOffer theirs{nullptr, nullptr, {64, 3, kAllocation}, {0, 2, kAllocation}, 2, {}};
+  DeviceOffer mine{}, theirs{};
+  mine.process = 1;
+  mine.known[kAllocation][1] = 3;
+  mine.known[kRun][1] = 1;
+  theirs.process = 2;
+  theirs.in_place = {64, 3, kAllocation};
+  theirs.out_place = {0, 2, kAllocation};
   EXPECT_TRUE(reaches(mine, theirs, 1, true));
   theirs.out_place.block = 4;  // newer than what is mapped
   EXPECT_FALSE(reaches(mine, theirs, 1, true));
@@ -210,7 +215,18 @@ TEST(BetweenProcesses, BuffersAreReachedInBlocksThatAreMapped) {
   EXPECT_TRUE(reaches(mine, theirs, 1, false));
   theirs.in_place.block = 0;  // in none
   EXPECT_FALSE(reaches(mine, theirs, 1, false));
-  theirs.process = mine.process;
+}
+
+// And one of its own process on its own GPU, or on another one if peer access opens it.
+TEST(WithinAProcess, BuffersOfOtherGpusAreReachedIfTheyArePlain) {
+  DeviceOffer mine{}, theirs{};
+  EXPECT_TRUE(reaches(mine, theirs, 1, true));
+  theirs.device = 1;
+  EXPECT_FALSE(reaches(mine, theirs, 1, false));
+  theirs.in_is_plain = true;
+  EXPECT_TRUE(reaches(mine, theirs, 1, false));
+  EXPECT_FALSE(reaches(mine, theirs, 1, true));
+  theirs.out_is_plain = true;
   EXPECT_TRUE(reaches(mine, theirs, 1, true));
 }
 

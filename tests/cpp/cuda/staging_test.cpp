@@ -17,28 +17,7 @@ namespace {
 
 using Devices = std::vector<int>;
 
-class Staging : public OnFabrics {
- protected:
-  /// `island` GPUs in a row reach each other.
-  static void set_devices(int devices, int island) {
-    ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
-    hardware.devices = devices;
-    hardware.island = island;
-    ringtree_emulator::set_hardware(hardware);
-  }
-
-  /// body(rank) for each rank, on the GPU that `devices` gives it.
-  template <class Body>
-  static void run_on(const Devices& devices, Body body) {
-    Meeting meeting(static_cast<int>(devices.size()));
-    meeting.run([&](int rank) {
-      ASSERT_EQ(cudaSetDevice(devices[static_cast<std::size_t>(rank)]), cudaSuccess);
-      FabricRank self(meeting, rank);
-      body(self);
-      self.wait_for_all();
-    });
-  }
-};
+using Staging = OnFabrics;
 
 /// Those of a rank, until its last call: to free one is to wait for the GPU, where another rank may wait for
 /// this one's next call.
@@ -73,7 +52,7 @@ void check(FabricRank& self, Arrays& arrays, Collective collective, std::size_t 
 TEST_F(Staging, EveryAlgorithmIsRightWithoutPeerAccess) {
   set_devices(2, 1);
   for (const Devices& devices : {Devices{0, 1}, Devices{0, 1, 1}})
-    run_on(devices, [](FabricRank& self) {
+    run_ranks_on(devices, [](FabricRank& self) {
       EXPECT_TRUE(self.fabric().is_staged());
       Arrays arrays;
       for (const std::size_t count : {std::size_t{1}, std::size_t{5003}})
@@ -85,7 +64,7 @@ TEST_F(Staging, EveryAlgorithmIsRightWithoutPeerAccess) {
 
 TEST_F(Staging, LinksAreInMemoryOfTheHostAndHaveNoPackets) {
   set_devices(2, 1);
-  run_on({0, 1}, [](FabricRank& self) {
+  run_ranks_on({0, 1}, [](FabricRank& self) {
     EXPECT_EQ(self.fabric().bytes(), sizeof(DeviceRank));
     EXPECT_EQ(self.fabric().shape().packet_bytes, 0U);
     EXPECT_GE(ringtree_emulator::statistics().host_allocated_bytes, 2 * self.fabric().shape().layout.bytes());
@@ -95,8 +74,8 @@ TEST_F(Staging, LinksAreInMemoryOfTheHostAndHaveNoPackets) {
 
 TEST_F(Staging, AllRanksStageIfTwoOfThemMust) {
   set_devices(3, 2);
-  run_on({0, 1}, [](FabricRank& self) { EXPECT_FALSE(self.fabric().is_staged()); });
-  run_on({0, 1, 2}, [](FabricRank& self) {
+  run_ranks_on({0, 1}, [](FabricRank& self) { EXPECT_FALSE(self.fabric().is_staged()); });
+  run_ranks_on({0, 1, 2}, [](FabricRank& self) {
     EXPECT_TRUE(self.fabric().is_staged());
     Arrays arrays;
     check(self, arrays, Collective::all_reduce, 1000);
@@ -106,7 +85,7 @@ TEST_F(Staging, AllRanksStageIfTwoOfThemMust) {
 TEST_F(Staging, AllRanksStageIfPeerAccessCannotBeEnabled) {
   set_devices(2, 0);
   ringtree_emulator::fail_call("cudaDeviceEnablePeerAccess", cudaErrorTooManyPeers);
-  run_on({0, 1}, [](FabricRank& self) {
+  run_ranks_on({0, 1}, [](FabricRank& self) {
     EXPECT_TRUE(self.fabric().is_staged());
     Arrays arrays;
     check(self, arrays, Collective::all_reduce, 1000);
@@ -135,7 +114,7 @@ TEST_F(Staging, OpensOnAllRanksOrOnNone) {
 TEST_F(Staging, AnAbsentRankIsNamed) {
   set_devices(2, 1);
   const Buffers data(3, 1000 * kWidth);
-  run_on({0, 1, 1}, [&](FabricRank& self) {
+  run_ranks_on({0, 1, 1}, [&](FabricRank& self) {
     if (self.rank() == 1) return;
     GpuTask task = all_reduce_task("one_shot", 1000, self.world());
     task.timeout_seconds = 0.1;

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "cuda/runtime.h"
 #include "cuda/values.h"
 
 namespace ringtree::testing {
@@ -23,7 +24,7 @@ class VirtualArray {
   /// Sizes of the chunks, in granules.
   explicit VirtualArray(std::vector<std::size_t> chunks,
                         CUmemAllocationHandleType type = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
-      : chunks_(std::move(chunks)), type_(type) {
+      : chunks_(std::move(chunks)), type_(type), device_(current_device()) {
     check(cuMemAddressReserve(&base_, bytes(), 0, 0, 0));
     for (std::size_t i = 0; i < chunks_.size(); ++i) map(i);
   }
@@ -67,7 +68,7 @@ class VirtualArray {
   void map(std::size_t chunk) const {
     const std::size_t bytes = chunks_[chunk] * kGranule;
     const CUmemAllocationProp wanted{
-        CU_MEM_ALLOCATION_TYPE_PINNED, type_, {CU_MEM_LOCATION_TYPE_DEVICE, 0}, nullptr, {}};
+        CU_MEM_ALLOCATION_TYPE_PINNED, type_, {CU_MEM_LOCATION_TYPE_DEVICE, device_}, nullptr, {}};
     CUmemGenericAllocationHandle handle = 0;
     check(cuMemCreate(&handle, bytes, &wanted, 0));
     map(chunk, handle);
@@ -75,7 +76,7 @@ class VirtualArray {
 
   void map(std::size_t chunk, CUmemGenericAllocationHandle handle) const {
     const std::size_t bytes = chunks_[chunk] * kGranule;
-    const CUmemAccessDesc access{{CU_MEM_LOCATION_TYPE_DEVICE, 0}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    const CUmemAccessDesc access{{CU_MEM_LOCATION_TYPE_DEVICE, device_}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     check(cuMemMap(address_of(chunk), bytes, 0, handle, 0));
     check(cuMemRelease(handle));  // the mapping keeps the memory
     check(cuMemSetAccess(address_of(chunk), bytes, &access, 1));
@@ -83,6 +84,7 @@ class VirtualArray {
 
   std::vector<std::size_t> chunks_;
   CUmemAllocationHandleType type_;
+  int device_;
   CUdeviceptr base_ = 0;
 };
 
