@@ -88,6 +88,15 @@ class Block {
   /// All lanes have come this far, and know alike whether the call has failed.
   __device__ void join() { gave_up_ = __syncthreads_or(gave_up_ ? 1 : 0) != 0; }
 
+  /// Whether holds(i) for each i < count, of which every lane looks at some. The same on all lanes.
+  template <class Holds>
+  __device__ bool all_of(int count, Holds holds) {
+    bool all = true;
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x))
+      all = all && holds(i);
+    return __syncthreads_and(all ? 1 : 0) != 0;
+  }
+
   __device__ void signal(int /*peer*/, std::uint64_t& word, std::uint64_t value) {
     __syncthreads();                                     // every lane has written before the leader publishes
     if (leads()) AtomicRef(word).store(value, release);  // pairs with: the acquire load in the peer's await

@@ -321,7 +321,10 @@ void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, std::size_t 
   const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(ranks_.size()));
   const Kernel kernel = over_packets ? entry.over_packets : entry.kernel;
   const dim3 block(static_cast<unsigned>(shape_.lanes));
-  const std::size_t shared = over_packets ? shape_.layout.packets.staging_bytes(world()) : 0;
+  const bool meets = entry.over_packets == nullptr;
+  const std::size_t shared = over_packets ? shape_.layout.packets.staging_bytes(world())
+                             : meets      ? meeting_bytes(world())
+                                          : 0;
   void* arguments[] = {&call};
   // Blocks of one rank do not wait for one another, so that they need not be resident together.
   check_cuda(ranks_.size() == 1 ? cudaLaunchKernel(kernel, grid, block, arguments, shared, stream)

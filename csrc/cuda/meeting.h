@@ -28,6 +28,14 @@ __device__ inline bool reaches(const DeviceOffer& who, const DeviceOffer& whose,
   return is_mapped(whose.in_place) && (!needs_output || is_mapped(whose.out_place));
 }
 
+/// Where the rank of `own` reaches what `peer`, a rank of another process, has at `place`; null: nowhere.
+/// `blocks` is in memory of the host.
+__device__ inline std::byte* address_of(const BufferPlace& place, int peer, const DeviceOffer& own,
+                                        const MappedBlocks* blocks) {
+  if (place.block == 0 || place.block > own.known[place.kind][peer]) return nullptr;
+  return blocks[peer].bases[place.kind][place.block - 1] + place.offset;
+}
+
 /// Shows the peers this rank's buffers and looks at theirs; whether every rank reaches all of them. The same
 /// on all ranks and channels. `blocks` has an entry a rank.
 template <class Team>
@@ -37,23 +45,27 @@ __device__ bool meet(Team& team, ArrayLinks& links, const DeviceOffer& own, cons
   const Claim slot = window.claim(team, sizeof(DeviceOffer));
   if (team.leads()) *reinterpret_cast<DeviceOffer*>(slot.data) = own;
   window.publish(team, slot, sizeof(DeviceOffer));
-  const DeviceOffer* offers[kMaxDeviceRanks];
-  for (int peer = 0; peer < links.world(); ++peer)
-    offers[peer] = reinterpret_cast<const DeviceOffer*>(window.view(team, peer, sizeof(DeviceOffer)));
+  // A lane waits for one rank, brings its offer here and finds its buffers: to do that for one rank after the
+  // other would take several loads from memory of others, and of the host, for each.
+  auto* const offers = reinterpret_cast<DeviceOffer*>(block_memory());
+  const auto bring = [&](int peer, auto& one) {
+    const std::byte* const shown = window.view(one, peer, sizeof(DeviceOffer));
+    if (one.gave_up()) return;
+    DeviceOffer theirs = *reinterpret_cast<const DeviceOffer*>(shown);
+    if (theirs.process != own.process) {
+      theirs.in = address_of(theirs.in_place, peer, own, blocks);
+      theirs.out = address_of(theirs.out_place, peer, own, blocks);
+    }
+    offers[peer] = theirs;
+  };
+  const int world = links.world();
+  team.apart(world, bring, [](int) {});
   if (team.gave_up()) return false;
-  bool all_reached = true;
-  for (int peer = 0; peer < links.world(); ++peer) {
-    const DeviceOffer& theirs = *offers[peer];
-    for (int other = 0; other < links.world(); ++other)
-      if (other != peer) all_reached = all_reached && reaches(*offers[other], theirs, peer, needs_output);
-    const auto address = [&](const void* pointer, const BufferPlace& place) {
-      if (theirs.process == own.process) return reinterpret_cast<std::uintptr_t>(pointer);
-      if (!all_reached || place.block == 0) return std::uintptr_t{0};
-      return reinterpret_cast<std::uintptr_t>(blocks[peer].bases[place.kind][place.block - 1] + place.offset);
-    };
-    links.reach(peer, reinterpret_cast<const void*>(address(theirs.in, theirs.in_place)),
-                reinterpret_cast<void*>(address(theirs.out, theirs.out_place)));
-  }
+  const bool all_reached = team.all_of(world * world, [&](int pair) {
+    const int whose = pair % world;
+    return reaches(offers[pair / world], offers[whose], whose, needs_output);
+  });
+  for (int peer = 0; peer < world; ++peer) links.reach(peer, offers[peer].in, offers[peer].out);
   window.done(team);
   return all_reached;
 }

@@ -71,4 +71,10 @@ struct DeviceOffer {
   std::uint32_t known[kBlockKinds][kMaxDeviceRanks];
 };
 
+/// Memory of a block for the offers of all ranks.
+constexpr std::size_t meeting_bytes(int world) {
+  return static_cast<std::size_t>(world) * sizeof(DeviceOffer);
+}
+static_assert(meeting_bytes(kMaxDeviceRanks) == 3072, "bench/ringtree_bench/gpu/kernels.py knows it, too");
+
 }  // namespace ringtree

@@ -10,6 +10,7 @@ from ringtree import _core
 from ringtree_bench.gpu.kernels import (
     AREAS_BYTES,
     LANES,
+    MEETING_BYTES,
     MULTIPROCESSORS,
     STAGING_BYTES,
     Kernel,
@@ -110,6 +111,7 @@ def test_what_is_known_of_the_launch_is_what_the_sources_say() -> None:
     assert "(packet_bytes * 3 / 16 / kCacheLine - 1) * kCacheLine" in (csrc / "layout.h").read_text()
     assert "kAreas = 4" in (csrc / "layout.h").read_text()
     assert 4 * (STAGING_BYTES * 3 // 16 // 64 - 1) * 64 == AREAS_BYTES
+    assert f"meeting_bytes(kMaxDeviceRanks) == {MEETING_BYTES}" in (csrc / "state.h").read_text()
 
 
 NO_KERNEL = {("all_gather", "recursive_doubling"), ("reduce_scatter", "recursive_halving")}

@@ -21,9 +21,11 @@ from ringtree_bench.cases import cases_of_sizes
 
 LANES = 512  # of a block: kLanes in csrc/cuda/introduction.cpp
 # Dynamic shared memory of a block that runs over packets, at most, and of one that moves messages: see
-# DeviceLayout::of in csrc/cuda/layout.h.
+# DeviceLayout::of in csrc/cuda/layout.h. Of one that uses its peers' arrays: the offers of 16 ranks, see
+# meeting_bytes in csrc/cuda/state.h.
 STAGING_BYTES = 32 << 10
 AREAS_BYTES = 4 * (STAGING_BYTES * 3 // 16 - 64)
+MEETING_BYTES = 16 * 192
 
 _LINKS = {"DeviceLinks": "slots", "PacketLinks": "packets", "ArrayLinks": "arrays"}  # in words
 _STEMS = {f"{name}_{how}": (name, how) for name in rt.COLLECTIVES for how in _core.algorithms(name)}
@@ -46,7 +48,7 @@ class Kernel:
         """Dynamic shared memory, at most."""
         if self.name == "messages_kernel":
             return AREAS_BYTES
-        return STAGING_BYTES if self.links == "packets" else 0
+        return {"packets": STAGING_BYTES, "arrays": MEETING_BYTES}.get(self.links, 0)
 
 
 @dataclass(frozen=True)

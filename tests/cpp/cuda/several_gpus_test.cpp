@@ -106,5 +106,23 @@ TEST_F(SeveralGpus, OneArrayOfAPoolSendsAllRanksThroughTheLinks) {
   });
 }
 
+// Each lane looks at the offers of some ranks, or of none.
+TEST_F(SeveralGpus, AnyNumberOfLanesMeets) {
+  constexpr int kWorld = 5;
+  for (const int lanes : {1, 3, 8}) {
+    ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
+    hardware.lanes_per_block = lanes;
+    ringtree_emulator::set_hardware(hardware);
+    std::vector<DeviceMemory<std::byte>> arrays(kWorld);
+    run_ranks_on({0, 1, 0, 1, 1}, [&](FabricRank& self) {
+      auto& own = arrays[static_cast<std::size_t>(self.rank())];
+      own = allocate_on_device(2 * kBytes, "a test");
+      EXPECT_TRUE(is_direct(self, own.get(), own.get() + kBytes));
+      const PooledArray pooled(self.stream());
+      EXPECT_FALSE(is_direct(self, self.rank() == 3 ? pooled.get() : own.get(), own.get() + kBytes));
+    });
+  }
+}
+
 }  // namespace
 }  // namespace ringtree::testing
