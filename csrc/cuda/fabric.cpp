@@ -7,6 +7,7 @@
 #include "core/platform.h"
 #include "cuda/introduction.h"
 #include "cuda/kept.h"
+#include "cuda/launch.h"
 #include "cuda/messages.h"
 #include "cuda/protocol.h"
 #include "cuda/staging.h"
@@ -300,7 +301,7 @@ void Fabric::exchange(const std::vector<GpuLetter>& outgoing, const std::vector<
   // Both blocks have to be resident where a rank has one multiprocessor to itself: they share its registers.
   const int lanes = shape_.layout.channels < 2 ? std::max(shape_.lanes / 2, 1) : shape_.lanes;
   void* arguments[] = {&call};
-  check_cuda(cudaLaunchKernel(&messages_kernel, dim3(static_cast<unsigned>(channels), 2),
+  check_cuda(cudaLaunchKernel(launchable(&messages_kernel), dim3(static_cast<unsigned>(channels), 2),
                               dim3(static_cast<unsigned>(lanes)), arguments,
                               shape_.layout.packets.areas_bytes(), stream),
              "the launch of send and recv");
@@ -319,7 +320,7 @@ void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, std::size_t 
   const auto most = static_cast<std::size_t>(shape_.layout.channels);
   const std::size_t channels = knows_all ? std::min((bytes + each - 1) / each, most) : most;
   const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(ranks_.size()));
-  const Kernel kernel = over_packets ? entry.over_packets : entry.kernel;
+  const auto kernel = launchable(over_packets ? entry.over_packets : entry.kernel);
   const dim3 block(static_cast<unsigned>(shape_.lanes));
   const bool meets = entry.over_packets == nullptr;
   const std::size_t shared = over_packets ? shape_.layout.packets.staging_bytes(world())

@@ -8,6 +8,7 @@
 #include "core/gpu.h"
 #include "cuda/fabric.h"
 #include "cuda/kept.h"
+#include "cuda/launch.h"
 #include "cuda/order.h"
 #include "cuda/probe.h"
 #include "cuda/protocol.h"
@@ -131,7 +132,7 @@ class OneRank final : public Gpu {
     const unsigned lanes = std::min(kLanes, static_cast<unsigned>(device_lanes));
     const auto blocks = static_cast<unsigned>(std::clamp<std::size_t>(count / lanes, 1, kMostBlocks));
     void* arguments[] = {&dtype, static_cast<void*>(&to), static_cast<void*>(&from), &count, &factor};
-    check_cuda(cudaLaunchKernel(&scale_kernel, dim3(blocks), dim3(lanes), arguments, 0, stream),
+    check_cuda(cudaLaunchKernel(launchable(&scale_kernel), dim3(blocks), dim3(lanes), arguments, 0, stream),
                "the launch of scale");
   }
 

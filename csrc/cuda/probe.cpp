@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "core/errors.h"
+#include "cuda/launch.h"
 #include "cuda/runtime.h"
 
 namespace ringtree {
@@ -78,7 +79,7 @@ class Probe final : public GpuProbe {
   }
 
   void launch_empty(GpuStream stream) override {
-    check_cuda(cudaLaunchKernel(&empty_kernel, dim3(1), dim3(1), nullptr, 0, native(stream)),
+    check_cuda(cudaLaunchKernel(launchable(&empty_kernel), dim3(1), dim3(1), nullptr, 0, native(stream)),
                "the launch of an empty kernel");
   }
 
@@ -90,9 +91,9 @@ class Probe final : public GpuProbe {
     void* arguments[] = {static_cast<void*>(&flags), &turns};
     Timer timer;
     timer.start(stream);
-    check_cuda(
-        cudaLaunchCooperativeKernel(&round_trip_kernel, dim3(2), dim3(1), arguments, 0, native(stream)),
-        what);
+    check_cuda(cudaLaunchCooperativeKernel(launchable(&round_trip_kernel), dim3(2), dim3(1), arguments, 0,
+                                           native(stream)),
+               what);
     timer.stop(stream);
     const double seconds = timer.seconds();
     std::uint64_t answered = 0;
