@@ -104,7 +104,8 @@ struct GpuBlockTable {
 
   /// What cudaMalloc gave.
   struct Entry {
-    char handle[64];  ///< of CUDA IPC
+    char handle[64];        ///< of CUDA IPC
+    std::uint32_t is_gone;  ///< it has been freed, as its owner saw when it published another one
   };
   /// Of memory that cuMemCreate gave.
   struct Chunk {

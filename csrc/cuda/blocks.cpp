@@ -30,35 +30,47 @@ class MappingInCapture {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  ///< and then what it was before
 };
 
-/// An allocation. Another one may begin at the same address later; it has another identity.
-struct Allocation {
-  std::uintptr_t base;
-  std::uint64_t identity;
-};
+CUdeviceptr pointer_to(const void* memory) {
+  return static_cast<CUdeviceptr>(reinterpret_cast<std::uintptr_t>(memory));
+}
 
-std::optional<Allocation> allocation_of(const void* memory) {
-  static const auto address_range = driver_function<decltype(cuMemGetAddressRange)>("cuMemGetAddressRange");
-  static const auto attribute = driver_function<decltype(cuPointerGetAttribute)>("cuPointerGetAttribute");
-  if (memory == nullptr || address_range == nullptr || attribute == nullptr) return std::nullopt;
-  const auto address = static_cast<CUdeviceptr>(reinterpret_cast<std::uintptr_t>(memory));
-  CUdeviceptr base = 0;
-  std::size_t bytes = 0;
+decltype(cuPointerGetAttribute)* pointer_attribute() {
+  static const auto found = driver_function<decltype(cuPointerGetAttribute)>("cuPointerGetAttribute");
+  return found;
+}
+
+/// A number that no other allocation of this process ever has; nothing: there is none.
+std::optional<std::uint64_t> identity_of(CUdeviceptr address) {
   unsigned long long identity = 0;
-  if (address_range(&base, &bytes, address) != CUDA_SUCCESS || bytes < kSmallestMappedBytes)
+  if (pointer_attribute() == nullptr ||
+      pointer_attribute()(&identity, CU_POINTER_ATTRIBUTE_BUFFER_ID, address) != CUDA_SUCCESS)
     return std::nullopt;
-  if (attribute(&identity, CU_POINTER_ATTRIBUTE_BUFFER_ID, address) != CUDA_SUCCESS) return std::nullopt;
-  return Allocation{static_cast<std::uintptr_t>(base), identity};
+  return identity;
+}
+
+PeerMemory opened(const GpuBlockTable::Entry& entry) {
+  cudaIpcMemHandle_t handle{};
+  std::memcpy(&handle, entry.handle, sizeof(handle));
+  void* memory = nullptr;
+  if (cudaIpcOpenMemHandle(&memory, handle, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  return PeerMemory(static_cast<std::byte*>(memory));
+}
+
+bool is_gone(GpuBlockTable::Entry& entry) {
+  return AtomicRef(entry.is_gone).load(relaxed) != 0;  // from before the count that tells of newer blocks
 }
 
 }  // namespace
 
 bool is_plain(const void* memory) {
-  static const auto attribute = driver_function<decltype(cuPointerGetAttribute)>("cuPointerGetAttribute");
   if (memory == nullptr) return true;
-  if (attribute == nullptr) return false;
-  const auto address = static_cast<CUdeviceptr>(reinterpret_cast<std::uintptr_t>(memory));
   int is_capable = 0;
-  return attribute(&is_capable, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, address) == CUDA_SUCCESS &&
+  return pointer_attribute() != nullptr &&
+         pointer_attribute()(&is_capable, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE,
+                             pointer_to(memory)) == CUDA_SUCCESS &&
          is_capable != 0;
 }
 
@@ -71,14 +83,21 @@ SharedBlocks::SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is
   tables_[rank_].owner = mark_of_this_process();
 }
 
-void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes) {
+bool SharedBlocks::is_behind() const {
+  for (std::size_t peer = 0; peer < is_near_.size(); ++peer)
+    if (!is_near_[peer] && mapped_[peer].allocations.size() < AtomicRef(tables_[peer].count).load(relaxed))
+      return true;
+  return false;
+}
+
+void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes, bool is_idle) {
   const MappingInCapture allowed;
   const bool is_one = offer.out == offer.in;
   offer.in_place = place_of(offer.in, is_one ? std::max(in_bytes, out_bytes) : in_bytes);
   offer.out_place = is_one ? offer.in_place : place_of(offer.out, out_bytes);
   for (std::size_t peer = 0; peer < is_near_.size(); ++peer) {
     if (!is_near_[peer]) {
-      map_new_allocations(peer);
+      map_new_allocations(peer, is_idle);
       map_new_runs(peer);
     }
     offer.known[kAllocation][peer] = static_cast<std::uint32_t>(mapped_[peer].allocations.size());
@@ -88,27 +107,51 @@ void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_
 
 BufferPlace SharedBlocks::place_of(const void* memory, std::size_t bytes) {
   if (const std::optional<Allocation> allocation = allocation_of(memory)) {
-    const std::uint32_t number = number_of(allocation->base, allocation->identity);
+    const std::uint32_t number = number_of(*allocation);
     if (number != 0)
       return {reinterpret_cast<std::uintptr_t>(memory) - allocation->base, number, kAllocation};
   }
   return place_in_run(memory, std::max(bytes, std::size_t{1}));
 }
 
-std::uint32_t SharedBlocks::number_of(std::uintptr_t base, std::uint64_t identity) {
-  const auto [found, is_new] = numbers_.try_emplace(identity, 0);
+std::optional<SharedBlocks::Allocation> SharedBlocks::allocation_of(const void* memory) {
+  static const auto address_range = driver_function<decltype(cuMemGetAddressRange)>("cuMemGetAddressRange");
+  if (memory == nullptr || address_range == nullptr) return std::nullopt;
+  CUdeviceptr base = 0;
+  std::size_t bytes = 0;
+  if (address_range(&base, &bytes, pointer_to(memory)) != CUDA_SUCCESS || bytes < kSmallestMappedBytes)
+    return std::nullopt;
+  const std::optional<std::uint64_t> identity = identity_of(pointer_to(memory));
+  if (!identity) return std::nullopt;
+  return Allocation{static_cast<std::uintptr_t>(base), *identity};
+}
+
+std::uint32_t SharedBlocks::number_of(const Allocation& allocation) {
+  const auto [found, is_new] = numbers_.try_emplace(allocation.identity, 0);
   GpuBlockTable& table = tables_[rank_];
-  const std::uint64_t count = AtomicRef(table.count).load(relaxed);
+  const std::size_t count = published_.size();
   if (!is_new || count == GpuBlockTable::kBlocks) return found->second;
   cudaIpcMemHandle_t handle{};
-  if (cudaIpcGetMemHandle(&handle, reinterpret_cast<void*>(base)) != cudaSuccess) {
+  if (cudaIpcGetMemHandle(&handle, reinterpret_cast<void*>(allocation.base)) != cudaSuccess) {
     cudaGetLastError();  // memory of a pool or of cuMemMap: it has no such handle
     return 0;
   }
+  mark_what_is_gone();
   std::memcpy(table.entries[count].handle, &handle, sizeof(handle));
+  published_.push_back(allocation);
   AtomicRef(table.count).store(count + 1, release);  // pairs with: the load in map_new_allocations()
   found->second = static_cast<std::uint32_t>(count + 1);
   return found->second;
+}
+
+/// Peers need not map it any more; and while they have it open CUDA may refuse them what lies there now. No
+/// call of this rank names it from now on.
+void SharedBlocks::mark_what_is_gone() {
+  for (std::size_t i = 0; i < published_.size(); ++i) {
+    if (identity_of(published_[i].base) == published_[i].identity) continue;
+    AtomicRef(tables_[rank_].entries[i].is_gone).store(1U, relaxed);
+    numbers_[published_[i].identity] = 0;
+  }
 }
 
 /// In a run that has all of its chunks, or a new one of just these.
@@ -149,20 +192,38 @@ std::uint32_t SharedBlocks::number_of_run(std::vector<Chunk> chunks) {
   return static_cast<std::uint32_t>(count + 1);
 }
 
-/// In the peer's order, so that one number says what is mapped. What cannot be mapped ends that.
-void SharedBlocks::map_new_allocations(std::size_t peer) {
+/// In the peer's order, so that one number says what is mapped. What has been freed needs no mapping: no
+/// array lies there. What cannot be mapped holds up what comes behind it, and is tried again: by the next
+/// call, then after 2, 4, 8, ... calls, since each attempt is one of the driver's functions.
+void SharedBlocks::map_new_allocations(std::size_t peer, bool is_idle) {
+  constexpr unsigned kLongestPause = 7;  // 128 calls
   GpuBlockTable& table = tables_[peer];
-  std::vector<PeerMemory>& mapped = mapped_[peer].allocations;
-  for (const std::uint64_t count = AtomicRef(table.count).load(acquire); mapped.size() < count;) {
-    cudaIpcMemHandle_t handle{};
-    std::memcpy(&handle, table.entries[mapped.size()].handle, sizeof(handle));
-    void* memory = nullptr;
-    if (cudaIpcOpenMemHandle(&memory, handle, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess) {
-      cudaGetLastError();
+  Mapped& mapped = mapped_[peer];
+  const std::uint64_t count = AtomicRef(table.count).load(acquire);
+  if (mapped.allocations.size() == count) return;
+  if (is_idle) close_what_is_gone(peer);
+  if (mapped.failures != 0 && ++mapped.calls < 1U << std::min(mapped.failures - 1, kLongestPause)) return;
+  while (mapped.allocations.size() < count) {
+    const std::size_t next = mapped.allocations.size();
+    PeerMemory memory = is_gone(table.entries[next]) ? nullptr : opened(table.entries[next]);
+    if (!memory && !is_gone(table.entries[next])) {
+      ++mapped.failures;
+      mapped.calls = 0;
       return;
     }
-    own_->blocks[peer].bases[kAllocation][mapped.size()] = static_cast<std::byte*>(memory);
-    mapped.emplace_back(static_cast<std::byte*>(memory));
+    own_->blocks[peer].bases[kAllocation][next] = memory.get();
+    mapped.allocations.push_back(std::move(memory));
+    mapped.failures = 0;
+  }
+}
+
+void SharedBlocks::close_what_is_gone(std::size_t peer) {
+  Mapped& mapped = mapped_[peer];
+  for (std::size_t i = 0; i < mapped.allocations.size(); ++i) {
+    if (!mapped.allocations[i] || !is_gone(tables_[peer].entries[i])) continue;
+    own_->blocks[peer].bases[kAllocation][i] = nullptr;
+    mapped.allocations[i].reset();
+    mapped.failures = 0;
   }
 }
 

@@ -29,10 +29,19 @@ class SharedBlocks {
   /// of this.
   SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is_near, HostShare& own);
 
-  /// Says in `offer` where its buffers lie, and what is mapped of the peers.
-  void describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes);
+  /// Whether a peer has published what is not mapped yet.
+  bool is_behind() const;
+
+  /// Says in `offer` where its buffers lie, and what is mapped of the peers. `is_idle`: nothing waits on this
+  /// GPU for this rank, so that what peers have freed can be closed, which waits for the GPU.
+  void describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes, bool is_idle);
 
  private:
+  /// What cudaMalloc gave. Another allocation may begin at the same address later; it has another identity.
+  struct Allocation {
+    std::uintptr_t base;
+    std::uint64_t identity;
+  };
   /// One that this process has published. The handle is kept: a chunk that has another one is another one.
   struct SharedChunk {
     Chunk chunk;
@@ -40,16 +49,21 @@ class SharedBlocks {
   };
   /// Of one rank of another process.
   struct Mapped {
-    std::vector<PeerMemory> allocations;
+    std::vector<PeerMemory> allocations;  ///< in the peer's order; null: it has been freed
+    unsigned failures = 0;                ///< to open the next one, in a row
+    unsigned calls = 0;                   ///< since the last attempt
     std::optional<PeerProcess> process;
     std::vector<MappedRun> runs;
   };
 
   BufferPlace place_of(const void* memory, std::size_t bytes);
-  std::uint32_t number_of(std::uintptr_t base, std::uint64_t identity);
+  static std::optional<Allocation> allocation_of(const void* memory);
+  std::uint32_t number_of(const Allocation& allocation);
+  void mark_what_is_gone();
   BufferPlace place_in_run(const void* memory, std::size_t bytes);
   std::uint32_t number_of_run(std::vector<Chunk> chunks);
-  void map_new_allocations(std::size_t peer);
+  void map_new_allocations(std::size_t peer, bool is_idle);
+  void close_what_is_gone(std::size_t peer);
   void map_new_runs(std::size_t peer);
 
   GpuBlockTable* tables_;
@@ -57,6 +71,7 @@ class SharedBlocks {
   std::vector<bool> is_near_;
   HostShare* own_;
   std::map<std::uint64_t, std::uint32_t> numbers_;  ///< by CUDA's identity; 0: cannot be shared
+  std::vector<Allocation> published_;               ///< as in the table
   std::vector<SharedChunk> chunks_;                 ///< as in the table
   std::vector<Mapped> mapped_;                      ///< by rank
 };

@@ -266,11 +266,24 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
     call.buffers[0].in_is_plain = is_plain(buffers[0].in);
     call.buffers[0].out_is_plain = is_plain(buffers[0].out);
   }
-  if (task.fallback >= 0 && blocks_) blocks_->describe(call.buffers[0], call.in_bytes, call.out_bytes);
+  if (task.fallback >= 0 && blocks_)
+    blocks_->describe(call.buffers[0], call.in_bytes, call.out_bytes,
+                      blocks_->is_behind() && is_idle(stream));
+  launched_ = task.sequence;
   launch_kernel(task.algorithm, call, packet_bytes, stream);
   if (task.fallback < 0) return;
   call.unless_reached = true;
   launch_kernel(static_cast<std::size_t>(task.fallback), call, packet_bytes, stream);
+}
+
+/// Whether the GPU can be waited for: no kernel of this rank runs, or is to run before what comes next, nor
+/// are there threads whose kernels might wait for this rank's. Graphs that have not begun are not seen.
+bool Fabric::is_idle(cudaStream_t stream) const {
+  const GpuProgress now = progress();
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return std::count(is_near_.begin(), is_near_.end(), true) == 1 && !now.runs() &&
+         now.finished >= launched_ && now.finished_messages >= sent_ &&
+         cudaStreamIsCapturing(stream, &status) == cudaSuccess && status == cudaStreamCaptureStatusNone;
 }
 
 /// Letters in rounds: see DeviceMessages.
@@ -286,6 +299,7 @@ void Fabric::exchange(const std::vector<GpuLetter>& outgoing, const std::vector<
   call.own_rank = first_rank_;
   call.outgoing = static_cast<int>(outgoing.size());
   call.letters = static_cast<int>(outgoing.size() + incoming.size());
+  sent_ = sequence;
   GpuLetter* const received = std::copy(outgoing.begin(), outgoing.end(), std::begin(call.of));
   GpuLetter* const last = std::copy(incoming.begin(), incoming.end(), received);
   const auto distance = [this](int from, int to) { return (to - from + world()) % world(); };

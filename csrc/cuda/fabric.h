@@ -77,6 +77,7 @@ class Fabric {
   bool connect(const std::vector<Introduction>& ranks, const GpuLibrary::Exchange& exchange);
   void connect_staged(const std::vector<Introduction>& ranks, const GpuLibrary::Exchange& exchange,
                       Transport& transport);
+  bool is_idle(cudaStream_t stream) const;
   std::byte* reach(const Introduction& theirs, const Invitation& offer);
   HostShare& host_share(std::size_t local) const;
   DeviceCall call_of(const GpuTask& task, std::span<const GpuBuffers> buffers) const;
@@ -92,6 +93,7 @@ class Fabric {
   std::vector<bool> is_near_;  ///< by rank: whether it is of this process
   bool spans_gpus_ = false;    ///< whether some of those use another GPU
   std::unique_ptr<SharedBlocks> blocks_;
+  std::uint64_t launched_ = 0, sent_ = 0;  ///< the newest call's number, and that of messages
   bool has_ended_ = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 
@@ -91,6 +92,14 @@ Allocation* allocation_of_file(dev_t filesystem, ino_t inode) {
         allocation.inode == inode)
       return &allocation;
   return nullptr;
+}
+
+bool is_open_of(pid_t process, std::uintptr_t address, std::size_t bytes) {
+  return std::any_of(allocations().all.begin(), allocations().all.end(), [&](const auto& entry) {
+    const Allocation& open = entry.second;
+    return open.kind == Allocation::ipc && open.process == process && open.address < address + bytes &&
+           address < open.address + open.bytes;
+  });
 }
 
 void remove_allocation(const void* base) { allocations().all.erase(static_cast<const std::byte*>(base)); }

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <optional>
 
@@ -24,6 +25,8 @@ struct Allocation {
   ino_t inode{};
   std::size_t opened = 0;  ///< how often, for ipc
   bool is_accessible = true;
+  pid_t process = 0;  ///< whose it is, for ipc, and where it lies there
+  std::uintptr_t address = 0;
 
   bool is_own() const { return kind == device || kind == pooled || kind == graph; }
   bool is_of_host() const { return kind == host || kind == registered; }
@@ -51,6 +54,8 @@ void add_allocation(const Allocation& allocation);
 /// Null if no allocation of that kind begins at `base`.
 Allocation* allocation_at(const void* base, Allocation::Kind kind);
 Allocation* allocation_of_file(dev_t filesystem, ino_t inode);
+/// Whether memory is open that `process` had at one of those addresses.
+bool is_open_of(pid_t process, std::uintptr_t address, std::size_t bytes);
 void remove_allocation(const void* base);
 
 /// Memory of the current device, of a `kind` that is_own(). In device_memory.cpp.

@@ -22,6 +22,7 @@ struct Handle {
   pid_t process;
   int file, slot;
   std::uint64_t bytes, filesystem, inode;  ///< the latter two, because descriptors are given to other files
+  std::uint64_t address;
 };
 constexpr std::uint64_t kMagic = 0x72696e6774726565;
 static_assert(sizeof(Handle) <= sizeof(cudaIpcMemHandle_t));
@@ -36,8 +37,8 @@ cudaError_t open_handle(void** memory, const Handle& handle) {
     base = map_guarded(file, handle.bytes);
   close(file);
   if (base == nullptr) return cudaErrorMapBufferObjectFailed;
-  add_allocation(
-      {Allocation::ipc, base, handle.bytes, current_device(), -1, status.st_dev, status.st_ino, 1});
+  add_allocation({Allocation::ipc, base, handle.bytes, current_device(), -1, status.st_dev, status.st_ino, 1,
+                  true, handle.process, handle.address});
   *memory = base;
   return cudaSuccess;
 }
@@ -110,8 +111,9 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* memory) {
   return api(__func__, [&] {
     const auto known = find_allocation(memory);  // that of pools has no such handles
     if (handle == nullptr || !known || known->kind != Allocation::device) return cudaErrorInvalidValue;
-    const Handle made{kMagic,       getpid(),          known->file, slot_of(known->owner),
-                      known->bytes, known->filesystem, known->inode};
+    const Handle made{
+        kMagic,       getpid(),          known->file,  slot_of(known->owner),
+        known->bytes, known->filesystem, known->inode, reinterpret_cast<std::uintptr_t>(known->base)};
     *handle = {};
     std::memcpy(handle->reserved, &made, sizeof made);
     return cudaSuccess;
@@ -132,6 +134,7 @@ cudaError_t cudaIpcOpenMemHandle(void** memory, cudaIpcMemHandle_t handle, unsig
       *memory = known->base;
       return cudaSuccess;
     }
+    if (is_open_of(wanted.process, wanted.address, wanted.bytes)) return cudaErrorAlreadyMapped;
     return open_handle(memory, wanted);
   });
 }

@@ -197,9 +197,10 @@ int maps_while_it_captures(Process& self, void* in, std::byte* out, cudaStreamCa
 int scenario_mapped_in_capture(int rank, int world, const GpuLibrary::Exchange& exchange) {
   Process self{rank, world, exchange};
   self.share_blocks();
+  const Buffers arrays(4, kSmallestMappedBytes);  // none where another one was, which peers have mapped
   for (const auto mode : {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal}) {
-    const Buffers arrays(2, kSmallestMappedBytes);
-    REQUIRE(maps_while_it_captures(self, arrays.at(0), arrays.at(1), mode) == 0)
+    const int first = mode == cudaStreamCaptureModeGlobal ? 0 : 2;
+    REQUIRE(maps_while_it_captures(self, arrays.at(first), arrays.at(first + 1), mode) == 0)
     const VirtualArray chunks({1, 1});
     REQUIRE(maps_while_it_captures(self, chunks.at(0), chunks.at(kGranule), mode) == 0)
     self.leave();
