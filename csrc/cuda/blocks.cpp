@@ -17,19 +17,6 @@ namespace {
 static_assert(sizeof(cudaIpcMemHandle_t) == sizeof(GpuBlockTable::Entry::handle));
 static_assert(GpuBlockTable::kChunks <= GpuBlockTable::kBlocks, "MappedBlocks has room for all runs");
 
-/// While one lives its thread may open and map memory, also while a stream is being captured. That memory is
-/// not part of the graph: CUDA would count it as a mistake of the program's, and end the capture.
-class MappingInCapture {
- public:
-  MappingInCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  MappingInCapture(const MappingInCapture&) = delete;
-  MappingInCapture& operator=(const MappingInCapture&) = delete;
-  ~MappingInCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  ///< and then what it was before
-};
-
 CUdeviceptr pointer_to(const void* memory) {
   return static_cast<CUdeviceptr>(reinterpret_cast<std::uintptr_t>(memory));
 }
@@ -91,7 +78,7 @@ bool SharedBlocks::is_behind() const {
 }
 
 void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes, bool is_idle) {
-  const MappingInCapture allowed;
+  const BesideCapture allowed;
   const bool is_one = offer.out == offer.in;
   offer.in_place = place_of(offer.in, is_one ? std::max(in_bytes, out_bytes) : in_bytes);
   offer.out_place = is_one ? offer.in_place : place_of(offer.out, out_bytes);

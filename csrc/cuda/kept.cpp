@@ -98,6 +98,7 @@ void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept {
 }
 
 void keep_array(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept try {
+  const BesideCapture allowed;
   const OnDevice here(device);
   keep_in(memory.get(), device, bytes, uses_so_far());
   memory.release();

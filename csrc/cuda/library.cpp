@@ -204,6 +204,7 @@ class Library final : public GpuLibrary {
   std::size_t room_for(std::size_t bytes) const override { return mappable_bytes(bytes); }
 
   std::shared_ptr<std::byte> allocate(std::size_t bytes) override {
+    const BesideCapture allowed;
     const int device = current_device();
     const std::size_t room = room_for(bytes);
     return {allocate_on_device(room, "an array").release(),

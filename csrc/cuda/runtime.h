@@ -24,6 +24,19 @@ class OnDevice {
   int device_, before_ = 0;
 };
 
+/// While one lives its thread may take and map memory, also while a stream is being captured. That memory is
+/// not part of the graph: CUDA would count it as a mistake of the program's, and end the capture.
+class BesideCapture {
+ public:
+  BesideCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  BesideCapture(const BesideCapture&) = delete;
+  BesideCapture& operator=(const BesideCapture&) = delete;
+  ~BesideCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  ///< and then what it was before
+};
+
 struct FreesDeviceMemory {
   void operator()(void* memory) const { cudaFree(memory); }
 };

@@ -31,7 +31,20 @@ TEST_F(FreedArrays, ServeTheNextOne) {
   Array array = new_array();
   const std::byte* const memory = array.get();
   array.reset();
+  EXPECT_EQ(cudaStreamSynchronize(cudaStreamPerThread), cudaSuccess);
   EXPECT_TRUE(is_served(memory));
+}
+
+TEST_F(FreedArrays, ComeAndGoWhileAStreamIsCaptured) {
+  new_array();
+  const Stream stream;
+  EXPECT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
+  {
+    const Array kept = new_array(), made = new_array();
+  }
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
 }
 
 TEST_F(FreedArrays, WaitForWhatTheirThreadHasEnqueued) {
