@@ -100,9 +100,10 @@ void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept {
 void keep_array(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept try {
   const BesideCapture allowed;
   const OnDevice here(device);
-  keep_in(memory.get(), device, bytes, uses_so_far());
-  memory.release();
-} catch (const Error&) {  // CUDA has ended, or a kernel has broken it: the memory is freed then
+  std::vector<Event> uses = uses_so_far();
+  keep_in(memory.release(), device, bytes, std::move(uses));
+} catch (const Error&) {  // CUDA has ended, or a kernel has broken it
+  memory.reset();
 }
 
 std::size_t free_kept_on_device() {

@@ -120,8 +120,9 @@ class Communicator(Reductions, Movement, PointToPoint):
             device: "cuda": in the memory of the current GPU.
 
         Returns:
-            A NumPy array, or a Torch tensor if `dtype` is Torch's; contiguous. On a GPU a CuPy array in place
-            of NumPy's if CuPy has been imported, else an `rt.cuda.DeviceArray`.
+            A NumPy array, or a Torch tensor if `dtype` is Torch's; contiguous. On a GPU zeros, from the pools
+            of Torch and CuPy: a CuPy array in place of NumPy's if CuPy has been imported; without it an
+            `rt.cuda.DeviceArray`.
 
         Raises:
             InvalidArgument: there is no such type.
