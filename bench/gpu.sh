@@ -52,9 +52,10 @@ check() {
   done
 }
 
-# One record a call. What fails is a line, and the rest goes on.
+# One record a call. What fails, or hangs, is a line, and the rest goes on.
 measure() {
   left=$((DEADLINE - $(date +%s)))
+  [ "$left" -lt 120 ] || left=120
   if [ "$left" -lt 5 ]; then
     echo "# left out, for want of time: ringtree gpu $*"
     return
@@ -72,6 +73,7 @@ start_mps() {
   CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d)
   CUDA_MPS_LOG_DIRECTORY=$CUDA_MPS_PIPE_DIRECTORY
   export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
+  HAS_MPS=1
   nvidia-cuda-mps-control -d || true
   trap stop_mps EXIT
   timeout 30 "$PYTHON" -c 'import ringtree as rt; rt.cuda.empty(1)' 2> /dev/null || {
@@ -82,12 +84,14 @@ start_mps() {
 
 stop_mps() {
   trap - EXIT
+  HAS_MPS=0
   echo quit | timeout 10 nvidia-cuda-mps-control > /dev/null 2>&1 || true
   rm -rf "$CUDA_MPS_PIPE_DIRECTORY"
   unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
 }
 
 FAILED=0
+HAS_MPS=0
 mkdir -p "$OUT"
 [ -n "${RINGTREE_CUDA_LIBRARY:-}" ] || build
 check
@@ -103,7 +107,7 @@ for sizes in "$SMALL" "$SIZES"; do
     --peers nccl
 done
 measure --as processes -n 2 --sizes "$SIZES" --seconds 0.3 --peers symm_one_shot,symm_two_shot
-[ -z "${CUDA_MPS_PIPE_DIRECTORY:-}" ] || stop_mps
+[ $HAS_MPS = 0 ] || stop_mps
 # What the half of the GPU costs that is left to other calls.
 for n in $WORLDS; do
   (

@@ -23,6 +23,17 @@ namespace {
 using Address = std::uintptr_t;
 
 struct GpuMemory {
+  GpuMemory(std::shared_ptr<std::byte> data_, std::size_t bytes_) : data(std::move(data_)), bytes(bytes_) {}
+  GpuMemory(GpuMemory&&) = default;
+  GpuMemory& operator=(GpuMemory&&) = delete;
+  /// CUDA may wait meanwhile, for kernels that wait for ranks which are other threads.
+  ~GpuMemory() {
+    if (!data || PyGILState_Check() == 0) return;
+    PyThreadState* const thread = PyEval_SaveThread();
+    data.reset();
+    PyEval_RestoreThread(thread);
+  }
+
   std::shared_ptr<std::byte> data;
   std::size_t bytes;
 

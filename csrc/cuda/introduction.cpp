@@ -133,7 +133,7 @@ FabricShape staged_shape_for(const std::vector<Introduction>& all) {
   if (all[0].protocol == GpuProtocol::packets || all[0].protocol == GpuProtocol::lines)
     throw InvalidArgument(
         "RINGTREE_GPU_PROTOCOL: without peer access there are no packets: take simple, or leave it out");
-  shape.layout.channels = std::min(shape.layout.channels, kStagedChannels);
+  if (all[0].channels == 0) shape.layout.channels = std::min(shape.layout.channels, kStagedChannels);
   shape.layout.packets = {};
   return shape;
 }

@@ -100,6 +100,10 @@ void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept {
 void keep_array(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept try {
   const BesideCapture allowed;
   const OnDevice here(device);
+  if (is_capturing(cudaStreamPerThread)) {
+    [[maybe_unused]] std::byte* const of_a_graph = memory.release();  // which may run again at any time
+    return;
+  }
   std::vector<Event> uses = uses_so_far();
   keep_in(memory.release(), device, bytes, std::move(uses));
 } catch (const Error&) {  // CUDA has ended, or a kernel has broken it

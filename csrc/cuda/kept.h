@@ -20,7 +20,7 @@ void keep(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcep
 void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept;
 
 /// An array that calls of communicators may still use, and what the calling thread's stream
-/// (cudaStreamPerThread) holds so far.
+/// (cudaStreamPerThread) holds so far. If that is being captured nobody gets it any more.
 void keep_array(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept;
 
 /// Gives back to CUDA what is not in use any more: a device is full. Returns how many blocks still are.

@@ -20,12 +20,6 @@ namespace {
 
 cudaStream_t native(GpuStream stream) { return reinterpret_cast<cudaStream_t>(stream); }
 
-bool is_capturing(cudaStream_t stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
-
 /// In a world of one every collective is a copy, and then a barrier, which says that it is over.
 void launch_alone(Fabric& fabric, const GpuTask& task, const GpuBuffers& buffers, cudaStream_t stream) {
   if (buffers.in != buffers.out && task.out_bytes != 0)
@@ -136,8 +130,8 @@ class OneRank final : public Gpu {
                "the launch of scale");
   }
 
+  StreamOrder order_;  // outlives the fabric, whose end may wait for its calls
   std::unique_ptr<Fabric> fabric_;
-  StreamOrder order_;
   bool was_captured_ = false;
 };
 

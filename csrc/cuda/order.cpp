@@ -1,6 +1,7 @@
 #include "cuda/order.h"
 
 #include <set>
+#include <utility>
 
 #include "cuda/runtime.h"
 
@@ -26,7 +27,7 @@ Event make_event() {
   return {event, [](cudaEvent_t last) { cudaEventDestroy(last); }};
 }
 
-StreamOrder::StreamOrder() : behind_last_(make_event()) {
+StreamOrder::StreamOrder() {
   const std::lock_guard lock(orders().mutex);
   orders().all.insert(this);
 }
@@ -37,22 +38,29 @@ StreamOrder::~StreamOrder() {
 }
 
 void StreamOrder::enter(cudaStream_t stream) {
-  const std::lock_guard lock(mutex_);
-  if (has_launched_ && (last_ != stream || stream == cudaStreamPerThread))  // another one in each thread
+  if (behind_last_ &&
+      (last_ != stream || stream == cudaStreamPerThread))  // which is another one in each thread
     check_cuda(cudaStreamWaitEvent(stream, behind_last_.get(), 0), "cudaStreamWaitEvent");
 }
 
-/// Somebody may have kept the event of the last call: it stays behind that one.
+/// Not under the lock, which others wait for who free an array: CUDA may wait here until kernels are over.
 void StreamOrder::leave(cudaStream_t stream) {
-  const std::lock_guard lock(mutex_);
   last_ = stream;
-  has_launched_ = true;
-  if (behind_last_.use_count() > 1) behind_last_ = make_event();
-  check_cuda(cudaEventRecord(behind_last_.get(), stream), "cudaEventRecord");
+  Event event = unshared();
+  if (!event) event = make_event();
+  check_cuda(cudaEventRecord(event.get(), stream), "cudaEventRecord");
+  const std::lock_guard lock(mutex_);
+  behind_last_ = std::move(event);
+}
+
+/// The event of the last call, to be used again; null if somebody has kept it: it stays behind that call.
+Event StreamOrder::unshared() const {
+  const std::lock_guard lock(mutex_);
+  return behind_last_.use_count() == 1 ? behind_last_ : nullptr;
 }
 
 void StreamOrder::wait() const {
-  if (has_launched_) cudaEventSynchronize(behind_last_.get());
+  if (behind_last_) cudaEventSynchronize(behind_last_.get());
 }
 
 std::vector<Event> StreamOrder::behind_all() {
@@ -60,7 +68,7 @@ std::vector<Event> StreamOrder::behind_all() {
   const std::lock_guard lock(orders().mutex);
   for (const StreamOrder* each : orders().all) {
     const std::lock_guard order_lock(each->mutex_);
-    if (each->has_launched_) events.push_back(each->behind_last_);
+    if (each->behind_last_) events.push_back(each->behind_last_);
   }
   return events;
 }

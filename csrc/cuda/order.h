@@ -21,6 +21,8 @@ Event make_event();
 ///
 /// While a graph is captured its own order holds: how calls on two streams of one capture follow one another
 /// is up to the program.
+///
+/// For one thread at a time, but for behind_all().
 class StreamOrder {
  public:
   StreamOrder();
@@ -39,10 +41,11 @@ class StreamOrder {
   static std::vector<Event> behind_all();
 
  private:
-  mutable std::mutex mutex_;
-  bool has_launched_ = false;
+  Event unshared() const;
+
   cudaStream_t last_ = nullptr;
-  Event behind_last_;
+  mutable std::mutex mutex_;  ///< guards:
+  Event behind_last_;         ///< null: there was no call yet
 };
 
 }  // namespace ringtree

@@ -72,6 +72,12 @@ HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& wha
   return HostMemory<std::byte>(static_cast<std::byte*>(memory));
 }
 
+bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 int current_device() {
   int device = 0;
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");

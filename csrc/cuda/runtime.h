@@ -78,6 +78,8 @@ HostMemory<std::byte> allocate_on_host(std::size_t bytes, const std::string& wha
 /// Waits for itself alone, not for the device.
 void copy_to_device(void* to, const void* from, std::size_t bytes, const std::string& what);
 
+bool is_capturing(cudaStream_t stream);
+
 int current_device();
 int attribute_of(int device, cudaDeviceAttr attribute);
 

@@ -40,6 +40,7 @@ def run_local(
         What each rank returned, by rank.
 
     Raises:
+        TransportError: `device` is "cuda", and there is no GPU or no CUDA fabric.
         Exception: what the rank that failed first raised, with a note that says which rank it was.
     """
     try:

@@ -18,6 +18,7 @@ LIMITS = Limits({1 << 20: 1e9, 1 << 28: 2e9}, empty_kernel=4e-6, empty_kernel_in
 def record_of(ranks: str, world: int, *rows: dict[str, Any]) -> dict[str, Any]:
     return {
         "kind": "gpu",
+        "settings": {"RINGTREE_TIMEOUT": "60"},
         "ranks": ranks,
         "world": world,
         "ranks_sharing_one_gpu": world,
@@ -74,6 +75,13 @@ def test_algorithms_that_go_through_slots_are_held_against_their_own_bytes() -> 
     assert goals[what.format("ring")] == ("missed", 0.79)
     assert goals[what.format("double_tree")] == ("reached", 0.8)
     assert goals[what.format("two_shot")] == ("not measured", None)
+
+
+def test_runs_with_other_settings_do_not_count() -> None:
+    record = record_of("threads", 2, row_of(256 << 20, least_share_of_copy=0.9))
+    ordered = record | {"settings": {"RINGTREE_GPU_CHANNELS": "64"}}
+    assert "reached" in {word for word, _ in found(record).values()}
+    assert {word for word, _ in found(ordered).values()} == {"not measured"}
 
 
 def test_wrong_rows_and_other_kinds_of_ranks_do_not_count() -> None:

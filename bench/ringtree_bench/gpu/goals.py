@@ -3,7 +3,7 @@
     python -m ringtree_bench.gpu.goals build/bench/gpu.jsonl
 
 A goal whose rows are in no record is "not measured": nothing is guessed. Only rows without wrong elements
-count.
+count, and only those of runs in which no RINGTREE_GPU_... has ordered anything.
 """
 
 import json
@@ -53,8 +53,10 @@ def verdicts(records: Sequence[Document]) -> list[Verdict]:
 def _rows(
     records: Iterable[Document], fits: Callable[[Document, Document], bool]
 ) -> Iterator[tuple[Document, Document]]:
-    """Those rows, each with its record, that have a time and no wrong element."""
+    """Those rows, each with its record, that have a time and no wrong element, with the usual settings."""
     for record in records:
+        if any(name.startswith("RINGTREE_GPU_") for name in record["settings"]):
+            continue
         for row in record["rows"]:
             if row["ringtree"] and not row["ringtree"]["wrong"] and fits(record, row):
                 yield record, row

@@ -47,6 +47,19 @@ TEST_F(FreedArrays, ComeAndGoWhileAStreamIsCaptured) {
   EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
 }
 
+TEST_F(FreedArrays, OfAGraphServeNobody) {
+  Array array = new_array();
+  std::byte* const memory = array.get();
+  EXPECT_EQ(cudaStreamBeginCapture(cudaStreamPerThread, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  EXPECT_EQ(cudaMemsetAsync(memory, 1, kBytes, cudaStreamPerThread), cudaSuccess);
+  array.reset();
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(cudaStreamPerThread, &graph), cudaSuccess);
+  EXPECT_FALSE(is_served(memory));
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_EQ(cudaFree(memory), cudaSuccess);
+}
+
 TEST_F(FreedArrays, WaitForWhatTheirThreadHasEnqueued) {
   std::atomic<int> gate = 0;
   Array array = new_array();
