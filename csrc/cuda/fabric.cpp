@@ -81,7 +81,7 @@ Fabric::~Fabric() {
   ranks_.clear();
   if (staged_ && has_ended_) staged_->keep_memory();
   staged_.reset();
-  cudaSetDevice(before);
+  if (before != device_) cudaSetDevice(before);
 }
 
 std::unique_ptr<Fabric> Fabric::of_virtual_ranks(int world) {
@@ -280,10 +280,8 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
 /// are there threads whose kernels might wait for this rank's. Graphs that have not begun are not seen.
 bool Fabric::is_idle(cudaStream_t stream) const {
   const GpuProgress now = progress();
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   return std::count(is_near_.begin(), is_near_.end(), true) == 1 && !now.runs() &&
-         now.finished >= launched_ && now.finished_messages >= sent_ &&
-         cudaStreamIsCapturing(stream, &status) == cudaSuccess && status == cudaStreamCaptureStatusNone;
+         now.finished >= launched_ && now.finished_messages >= sent_ && !is_capturing(stream);
 }
 
 /// Letters in rounds: see DeviceMessages.

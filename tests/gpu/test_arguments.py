@@ -14,7 +14,7 @@ from contract.attempts import USABLE, assert_error, attempt
 from contract.processes import run_processes
 from gpu.devices import set_device
 from gpu.memory import View, empty, ones
-from gpu.worlds import run_everywhere, run_threads, variables
+from gpu.worlds import run_everywhere, run_threads, variables_of_two_gpus
 from ringtree import _core
 
 LEGACY_STREAM, STREAM_OF_THREAD = 1, 2
@@ -220,12 +220,7 @@ def use_two_devices(comm: rt.Communicator) -> list[str]:
 
 
 def test_arrays_of_another_device_are_refused() -> None:
-    environment = variables()
-    if "RINGTREE_CUDA_LIBRARY" in environment:
-        environment["RINGTREE_EMULATED_DEVICES"] = "2"
-    elif rt.cuda.device_count() < 2:
-        pytest.skip("one GPU only")
-    for outcome in run_processes(2, use_two_devices, environment=environment):
+    for outcome in run_processes(2, use_two_devices, environment=variables_of_two_gpus()):
         other, target, source = outcome.result()
         assert other == "its arrays are on GPU 0, but this communicator has begun on GPU 1."
         assert target == "its arrays are on GPU 0 and on GPU 1."

@@ -9,7 +9,7 @@ import pytest
 import ringtree as rt
 from contract.processes import run_processes
 from gpu.devices import set_device
-from gpu.worlds import variables
+from gpu.worlds import variables_of_two_gpus
 from ringtree import _core
 
 QUEUES = "CUDA_DEVICE_MAX_CONNECTIONS"
@@ -21,12 +21,7 @@ def devices_of_ranks(comm: rt.Communicator) -> list[int]:
 
 
 def test_ranks_work_on_the_gpu_of_their_caller() -> None:
-    environment = variables()
-    if "RINGTREE_CUDA_LIBRARY" in environment:
-        environment["RINGTREE_EMULATED_DEVICES"] = "2"
-    elif rt.cuda.device_count() < 2:
-        pytest.skip("one GPU only")
-    assert run_processes(1, devices_of_ranks, environment=environment)[0].result() == [1, 1, 1]
+    assert run_processes(1, devices_of_ranks, environment=variables_of_two_gpus())[0].result() == [1, 1, 1]
 
 
 def one_rank_on_a_gpu() -> None:

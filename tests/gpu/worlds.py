@@ -24,6 +24,16 @@ def variables() -> dict[str, str]:
     }
 
 
+def variables_of_two_gpus() -> dict[str, str]:
+    """The same for a test that needs two of them; skips it where there is one."""
+    environment = variables()
+    if "RINGTREE_CUDA_LIBRARY" in environment:
+        environment["RINGTREE_EMULATED_DEVICES"] = "2"
+    elif rt.cuda.device_count() < 2:
+        pytest.skip("one GPU only")
+    return environment
+
+
 def run_threads(world: int, function: Callable[..., Any], *args: Any, timeout: float = TIMEOUT) -> list[Any]:
     """The results of `function(comm, *args)` by rank."""
     return rt.run_local(world, function, *args, device="cuda", timeout=timeout)

@@ -36,7 +36,8 @@ class DeviceArray:
 
     Has the CUDA array interface. `get` and `set` wait for what this thread has enqueued on
     cudaStreamPerThread, where the collectives of such arrays run. Kernels of the program's own that use it on
-    other streams must be over when it is freed: its memory then serves the next one.
+    other streams, replays of graphs and calls of VirtualRanks there must be over when it is freed: its memory
+    then serves the next one.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:

@@ -118,11 +118,10 @@ class OnFabrics : public ringtree_emulator::EmulatorTest {
 
   /// Which the library keeps, one a device: on as many as tests use.
   static void make_streams_for_memory() {
+    constexpr int kDevices = 4;
     const ringtree_emulator::Hardware usual = ringtree_emulator::hardware();
-    ringtree_emulator::Hardware hardware = usual;
-    hardware.devices = 4;
-    ringtree_emulator::set_hardware(hardware);
-    for (int device = 0; device < hardware.devices; ++device) {
+    set_devices(kDevices, 0);
+    for (int device = 0; device < kDevices; ++device) {
       const OnDevice here(device);
       allocate_on_device(1, "a test");
     }
@@ -143,11 +142,14 @@ class OnFabrics : public ringtree_emulator::EmulatorTest {
     ringtree_emulator::set_hardware(hardware);
   }
 
-  /// Of which `island` in a row reach each other; 0: all.
-  static void set_devices(int devices, int island) {
+  static constexpr int kOverPcie = 0;
+
+  /// Of which `island` in a row reach each other; 0: all. By NVLink, or kOverPcie.
+  static void set_devices(int devices, int island, int nvlink = 1) {
     ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
     hardware.devices = devices;
     hardware.island = island;
+    hardware.nvlink = nvlink;
     ringtree_emulator::set_hardware(hardware);
   }
 };

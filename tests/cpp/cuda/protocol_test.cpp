@@ -23,14 +23,6 @@ namespace {
 
 class DeviceProtocol : public OnFabrics {
  protected:
-  static void set_devices(int devices, int nvlink, int island = 0) {
-    ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
-    hardware.devices = devices;
-    hardware.nvlink = nvlink;
-    hardware.island = island;
-    ringtree_emulator::set_hardware(hardware);
-  }
-
   /// That ranks 0 and 1 have on GPUs of these numbers.
   static void expect_shape(int first, int second, std::size_t packet_bytes, bool lines) {
     Meeting meeting(2);
@@ -55,16 +47,16 @@ class DeviceProtocol : public OnFabrics {
 constexpr std::size_t kAllSizes = std::numeric_limits<std::size_t>::max();
 
 TEST_F(DeviceProtocol, LinesGoWhereSixteenBytesArriveAtOnce) {
-  set_devices(2, 1);
+  set_devices(2, 0);
   expect_shape(0, 0, std::size_t{256} << 10U, true);
   expect_shape(0, 1, std::size_t{256} << 10U, true);
-  set_devices(2, 0);
+  set_devices(2, 0, kOverPcie);
   expect_shape(0, 0, std::size_t{256} << 10U, true);
   expect_shape(0, 1, std::size_t{64} << 10U, false);
 }
 
 TEST_F(DeviceProtocol, TheEnvironmentOrdersOneForAllSizes) {
-  set_devices(2, 1);
+  set_devices(2, 0);
   const std::vector<std::tuple<std::string, std::size_t, bool>> orders = {
       {"simple", 0, false}, {"packets", kAllSizes, false}, {"lines", kAllSizes, true}};
   for (const auto& [protocol, packet_bytes, lines] : orders) {
@@ -80,9 +72,9 @@ TEST_F(DeviceProtocol, WhatCannotBeIsRefusedOnAllRanks) {
     for (const std::string& error : errors_on(0, other_device))
       EXPECT_NE(error.find(text), std::string::npos) << error;
   };
-  set_devices(2, 0);
+  set_devices(2, 0, kOverPcie);
   expect("lines", 1, "joined by NVLink and that all processes see");
-  set_devices(2, 1, 1);
+  set_devices(2, 1);
   expect("lines", 1, "without peer access there are no packets");
   expect("ll128", 0, "is simple, packets or lines, not 'll128'");
 }
