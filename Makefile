@@ -100,7 +100,7 @@ layering: $(READY)
 
 tidy: build/tidy.passed
 
-# Takes a minute, so only after a change. Headers are checked through the files that include them.
+# Takes three minutes, so only after a change. Headers are checked through the files that include them.
 build/tidy.passed: $(CORE_SOURCES) .clang-tidy | build
 	run-clang-tidy.py -quiet -j $(JOBS) -p build/release /csrc/
 	touch $@
