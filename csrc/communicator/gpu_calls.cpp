@@ -1,7 +1,11 @@
 #include "communicator/gpu_calls.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <set>
 #include <tuple>
 #include <vector>
 
@@ -45,6 +49,47 @@ class OldCall : public CallConcern {
 
 }  // namespace
 
+class GpuCalls::Living {
+ public:
+  static void add(GpuCalls* calls) {
+    // Exit handlers run youngest first, and a fabric was opened before this: CUDA's come after it.
+    static const pid_t process = getpid();
+    static const int registered = std::atexit([] {
+      if (getpid() == process) end();  // the watchers of a process that forked are not in its child
+    });
+    static_cast<void>(registered);
+    Living& living = all();
+    const std::lock_guard lock(living.mutex_);
+    living.calls_.insert(calls);
+  }
+
+  static void remove(GpuCalls* calls) {
+    Living& living = all();
+    const std::lock_guard lock(living.mutex_);
+    living.calls_.erase(calls);
+  }
+
+  static bool process_ends() { return all().process_ends_.load(std::memory_order_acquire); }
+
+ private:
+  /// Never destroyed.
+  static Living& all() {
+    static Living& all = *new Living;
+    return all;
+  }
+
+  static void end() {
+    Living& living = all();
+    living.process_ends_.store(true, std::memory_order_release);
+    const std::lock_guard lock(living.mutex_);
+    for (GpuCalls* const calls : living.calls_) calls->stop_watching();
+  }
+
+  std::atomic<bool> process_ends_{false};
+  std::mutex mutex_;  ///< guards:
+  std::set<GpuCalls*> calls_;
+};
+
 GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, const std::string& transport, int device,
                    int rank, const std::atomic<double>& timeout_seconds, const GpuLibrary::Exchange& exchange)
     : segment_(&segment),
@@ -59,6 +104,7 @@ GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, const std::string
       messages_(segment, rank) {
   if (transport != "threads" && segment.world() > 1) share_tables(transport, exchange);
   watcher_ = std::thread([this] { watch(); });
+  Living::add(this);
 }
 
 /// Where ranks find the blocks that their peers let them map: memory of the same transport as all else.
@@ -80,12 +126,20 @@ void GpuCalls::share_tables(const std::string& name, const GpuLibrary::Exchange&
 }
 
 GpuCalls::~GpuCalls() {
+  Living::remove(this);
+  stop_watching();
+  if (Living::process_ends()) {
+    [[maybe_unused]] const Gpu* const left_to_cuda = gpu_.release();
+  }
+}
+
+void GpuCalls::stop_watching() {
   {
     const std::lock_guard lock(mutex_);
     closing_ = true;
   }
   ends_.notify_all();
-  watcher_.join();
+  if (watcher_.joinable()) watcher_.join();
 }
 
 std::pair<std::uint8_t, int> GpuCalls::choose(Collective collective, const std::string& algorithm,
@@ -177,6 +231,7 @@ void GpuCalls::notice() const {
 }
 
 void GpuCalls::drain() const {
+  if (Living::process_ends()) return;
   const Clock::time_point deadline =
       Clock::now() +
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_seconds_->load()));

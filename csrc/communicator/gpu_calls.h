@@ -62,9 +62,14 @@ class GpuCalls {
   /// Until neither this rank nor a peer touches the memory of another any more, or that is hopeless.
   void drain() const;
 
+  /// For those that are still there when the process ends. CUDA then takes the memory away in which kernels
+  /// report, and answers no call any more: nobody may look there after this, nor give anything back.
+  class Living;
+
  private:
   void share_tables(const std::string& transport, const GpuLibrary::Exchange& exchange);
   void watch();
+  void stop_watching();
   void look();
   void tell(const GpuFault& fault) const;
   void check_agreement() const;

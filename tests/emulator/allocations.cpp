@@ -112,6 +112,15 @@ std::size_t allocated_bytes(int device) {
   return bytes;
 }
 
+void forbid_host_memory() {
+#ifndef __SANITIZE_ADDRESS__  // which reads it, in search of leaks
+  const auto lock = lock_allocations();
+  for (const auto& [base, allocation] : allocations().all)
+    if (allocation.kind == Allocation::host)
+      mprotect(allocation.base, allocation.bytes / kPage * kPage, PROT_NONE);
+#endif
+}
+
 void count_allocations(Statistics& statistics) {
   const auto lock = lock_allocations();
   for (const auto& [base, allocation] : allocations().all) {

@@ -68,6 +68,8 @@ std::size_t allocated_bytes(int device);
 /// To cuMemCreate() alone; under the lock. In virtual_memory.cpp.
 std::size_t created_bytes(int device);
 void count_allocations(Statistics& statistics);
+/// Takes the memory away that cudaMallocHost() and cudaHostAlloc() gave, as far as it fills pages.
+void forbid_host_memory();
 void count_virtual_memory(Statistics& statistics);
 
 }  // namespace ringtree_emulator

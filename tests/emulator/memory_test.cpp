@@ -2,6 +2,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -254,6 +256,29 @@ TEST(MemoryDeathTest, AddressSanitizerSeesTheLastByte) {
       "AddressSanitizer");
 }
 #endif
+
+/// What exit handlers see that are older than CUDA's, and so run after them.
+[[noreturn]] void end_with_memory_of_host() {
+  static unsigned char* memory = nullptr;
+  std::atexit([] {
+    int devices = 0;
+    _exit(cudaGetDeviceCount(&devices) == cudaErrorCudartUnloading ? *memory : 1);
+  });
+  EXPECT_CUDA(cudaHostAlloc(reinterpret_cast<void**>(&memory), 1 << 16, cudaHostAllocDefault));
+  *memory = 0;
+  std::exit(1);
+}
+
+TEST(MemoryDeathTest, OfTheHostGoesWhenTheProcessEnds) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+#ifdef __SANITIZE_ADDRESS__
+  EXPECT_EXIT(end_with_memory_of_host(), testing::ExitedWithCode(0), "");
+#elif defined(__SANITIZE_THREAD__)
+  EXPECT_DEATH(end_with_memory_of_host(), "SEGV");
+#else
+  EXPECT_EXIT(end_with_memory_of_host(), testing::KilledBySignal(SIGSEGV), "");
+#endif
+}
 
 }  // namespace
 }  // namespace ringtree_emulator

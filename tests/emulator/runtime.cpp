@@ -3,11 +3,15 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <map>
 #include <string>
 
+#include "allocations.h"
 #include "cuda_runtime_api.h"
+#include "device_limits.h"
 #include "emulator.h"
+#include "stream.h"
 
 namespace ringtree_emulator {
 namespace {
@@ -15,7 +19,7 @@ namespace {
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local int forbidden = 0;
 
-std::atomic<bool> forked{false};
+std::atomic<bool> forked{false}, unloads{false};
 std::atomic<cudaError_t> broken{cudaSuccess};
 
 struct Injection {
@@ -41,12 +45,22 @@ cudaError_t injected(const char* call) {
   return error;
 }
 
+/// At the end of the process. Kernels cannot be ended here, so they keep their memory.
+void unload() {
+  if (forked) return;
+  for (int device = 0; device < hardware().devices; ++device)
+    if (!is_idle(device)) return;
+  unloads = true;
+  forbid_host_memory();
+}
+
 }  // namespace
 
 cudaError_t enter(const char* call) {
-  static const int watched = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  static const int watched = pthread_atfork(nullptr, nullptr, [] { forked = true; }) + std::atexit(unload);
   static_cast<void>(watched);
   if (forked) return cudaErrorInitializationError;  // the threads of the parent's streams are not here
+  if (unloads) return cudaErrorCudartUnloading;
   if (forbidden != 0) return cudaErrorNotPermitted;
   if (const cudaError_t error = broken; error != cudaSuccess) return error;
   return injected(call);

@@ -35,6 +35,8 @@ bool is_legacy(cudaStream_t handle);
 
 /// Waits for all that has been enqueued on the device until now.
 void wait_for_device(int device);
+/// Whether there is nothing to wait for.
+bool is_idle(int device);
 /// The same for the streams that what is enqueued on the legacy one waits for.
 void wait_for_blocking_streams(int device);
 

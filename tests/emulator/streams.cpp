@@ -144,6 +144,11 @@ void wait_for_device(int device) {
   for (const auto& stream : streams_of(device)) stream->wait();
 }
 
+bool is_idle(int device) {
+  const auto streams = streams_of(device);
+  return std::all_of(streams.begin(), streams.end(), [](const auto& stream) { return stream->is_idle(); });
+}
+
 void wait_for_blocking_streams(int device) {
   for (const auto& stream : streams_of(device))
     if (stream->is_blocking) stream->wait();
