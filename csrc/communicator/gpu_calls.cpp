@@ -122,7 +122,7 @@ void GpuCalls::share_tables(const std::string& name, const GpuLibrary::Exchange&
   if (rank_ != 0) tables_ = transport->open(given, bytes);
   exchange(own);
   transport->forget(given);
-  gpu_->share_blocks(reinterpret_cast<GpuBlockTable*>(tables_->data()));
+  gpu_->share_blocks(reinterpret_cast<GpuBlockTable*>(tables_->data()), exchange);
 }
 
 GpuCalls::~GpuCalls() {

@@ -87,20 +87,13 @@ struct GpuProgress {
   bool runs() const { return begun != ended; }
 };
 
-/// By which a process finds another one, and sees that it is the one that is meant: process numbers mean
-/// something else in another namespace.
-struct ProcessMark {
-  int pid;
-  std::uint64_t address, word;  ///< what stands there
-};
-
 /// The memory that a rank of another process lets its peers map: in memory that their hosts share, filled
 /// from the front. Each kind of block is numbered for itself, so that ranks that cannot map the one still map
 /// the other.
 struct GpuBlockTable {
-  static constexpr std::size_t kBlocks = 256;
-  /// Each is an open file of its owner, who may have a thousand.
-  static constexpr std::size_t kChunks = 128;
+  static constexpr std::size_t kBlocks = 256, kRuns = 256;
+  /// Of all runs. Each keeps 2 MiB or more of its owner's memory allocated.
+  static constexpr std::size_t kChunks = 1024;
 
   /// What cudaMalloc gave.
   struct Entry {
@@ -110,20 +103,22 @@ struct GpuBlockTable {
   /// Of memory that cuMemCreate gave.
   struct Chunk {
     std::uint64_t bytes;
-    int descriptor;  ///< of the owner
   };
-  /// Chunks that lie one behind the other: entries of `chunks` from `first` on.
+  /// Chunks that lie one behind the other: entries of `chunks` from `first` on. The owner sends descriptors
+  /// of them to each peer, one message a run.
   struct Run {
     std::uint32_t first, chunks;
   };
 
   std::uint64_t count;  ///< of entries that are complete
   Entry entries[kBlocks];
-  ProcessMark owner;        ///< complete before the first run
   std::uint64_t run_count;  ///< of runs that are complete, with their chunks
-  Run runs[kChunks];
+  Run runs[kRuns];
   Chunk chunks[kChunks];
 };
+
+/// The words of all ranks, by rank, for those of this one. Collective.
+using GpuExchange = std::function<std::vector<std::string>(const std::string&)>;
 
 /// One rank's end of the fabric of a communicator.
 class Gpu {
@@ -142,8 +137,8 @@ class Gpu {
   virtual std::string protocol() const = 0;
 
   /// From now on ranks of other processes use each other's arrays themselves, where an algorithm does that:
-  /// `tables` has one entry a rank, and outlives this.
-  virtual void share_blocks(GpuBlockTable* tables) = 0;
+  /// `tables` has one entry a rank, and outlives this. Collective.
+  virtual void share_blocks(GpuBlockTable* tables, const GpuExchange& exchange) = 0;
 
   /// Enqueues a call, behind all earlier ones whatever their stream was. Nothing waits. False: the stream is
   /// being captured, so that the call runs when the graph does. Throws TransportError.
@@ -178,7 +173,7 @@ class GpuProbe;
 /// What the library offers. All of it throws TransportError.
 class GpuLibrary {
  public:
-  using Exchange = std::function<std::vector<std::string>(const std::string&)>;
+  using Exchange = GpuExchange;
 
   virtual ~GpuLibrary() = default;
 

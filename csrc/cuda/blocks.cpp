@@ -15,7 +15,7 @@ namespace ringtree {
 namespace {
 
 static_assert(sizeof(cudaIpcMemHandle_t) == sizeof(GpuBlockTable::Entry::handle));
-static_assert(GpuBlockTable::kChunks <= GpuBlockTable::kBlocks, "MappedBlocks has room for all runs");
+static_assert(GpuBlockTable::kRuns <= GpuBlockTable::kBlocks, "MappedBlocks has room for all runs");
 
 CUdeviceptr pointer_to(const void* memory) {
   return static_cast<CUdeviceptr>(reinterpret_cast<std::uintptr_t>(memory));
@@ -61,14 +61,14 @@ bool is_plain(const void* memory) {
          is_capable != 0;
 }
 
-SharedBlocks::SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is_near, HostShare& own)
+SharedBlocks::SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is_near,
+                           const GpuExchange& exchange, HostShare& own)
     : tables_(tables),
       rank_(static_cast<std::size_t>(rank)),
       is_near_(std::move(is_near)),
       own_(&own),
-      mapped_(is_near_.size()) {
-  tables_[rank_].owner = mark_of_this_process();
-}
+      post_(rank_, is_near_, exchange),
+      mapped_(is_near_.size()) {}
 
 bool SharedBlocks::is_behind() const {
   for (std::size_t peer = 0; peer < is_near_.size(); ++peer)
@@ -82,6 +82,7 @@ void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_
   const bool is_one = offer.out == offer.in;
   offer.in_place = place_of(offer.in, is_one ? std::max(in_bytes, out_bytes) : in_bytes);
   offer.out_place = is_one ? offer.in_place : place_of(offer.out, out_bytes);
+  if (!has_sent_all_) send_new_runs();
   for (std::size_t peer = 0; peer < is_near_.size(); ++peer) {
     if (!is_near_[peer]) {
       map_new_allocations(peer, is_idle);
@@ -143,7 +144,7 @@ void SharedBlocks::mark_what_is_gone() {
 
 /// In a run that has all of its chunks, or a new one of just these.
 BufferPlace SharedBlocks::place_in_run(const void* memory, std::size_t bytes) {
-  std::vector<Chunk> chunks = chunks_of(memory, bytes, GpuBlockTable::kChunks);
+  std::vector<Chunk> chunks = chunks_of(memory, bytes, Post::kMostDescriptors);
   if (chunks.empty()) return {};
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
   const auto is_same = [](const SharedChunk& shared, const Chunk& chunk) {
@@ -161,21 +162,22 @@ BufferPlace SharedBlocks::place_in_run(const void* memory, std::size_t bytes) {
 }
 
 std::uint32_t SharedBlocks::number_of_run(std::vector<Chunk> chunks) {
-  if (chunks_.size() + chunks.size() > GpuBlockTable::kChunks) return 0;
+  GpuBlockTable& table = tables_[rank_];
+  const std::uint64_t count = table.run_count;
+  if (count == GpuBlockTable::kRuns || chunks_.size() + chunks.size() > GpuBlockTable::kChunks) return 0;
   std::vector<SharedChunk> shared;
   for (Chunk& chunk : chunks) {
     Descriptor descriptor = exported(chunk);
     if (descriptor.number() < 0) return 0;
     shared.push_back({std::move(chunk), std::move(descriptor)});
   }
-  GpuBlockTable& table = tables_[rank_];
-  const std::uint64_t count = table.run_count;
   table.runs[count] = {static_cast<std::uint32_t>(chunks_.size()), static_cast<std::uint32_t>(shared.size())};
   for (SharedChunk& each : shared) {
-    table.chunks[chunks_.size()] = {each.chunk.bytes, each.descriptor.number()};
+    table.chunks[chunks_.size()] = {each.chunk.bytes};
     chunks_.push_back(std::move(each));
   }
   AtomicRef(table.run_count).store(count + 1, release);  // pairs with: the load in map_new_runs()
+  has_sent_all_ = false;
   return static_cast<std::uint32_t>(count + 1);
 }
 
@@ -214,19 +216,43 @@ void SharedBlocks::close_what_is_gone(std::size_t peer) {
   }
 }
 
+/// What a peer cannot take yet it gets at one of the next calls.
+void SharedBlocks::send_new_runs() {
+  const GpuBlockTable& table = tables_[rank_];
+  has_sent_all_ = true;
+  for (std::size_t peer = 0; peer < is_near_.size(); ++peer) {
+    std::uint64_t& sent = mapped_[peer].sent;
+    for (; !is_near_[peer] && sent < table.run_count; ++sent) {
+      const auto& [first, chunks] = table.runs[sent];
+      std::vector<int> descriptors;
+      for (const SharedChunk& each : std::span(chunks_).subspan(first, chunks))
+        descriptors.push_back(each.descriptor.number());
+      const Post::Sent outcome = post_.send(peer, descriptors);
+      if (outcome == Post::Sent::never) sent = table.run_count - 1;
+      if (outcome == Post::Sent::later) {
+        has_sent_all_ = false;
+        break;
+      }
+    }
+  }
+  if (!has_sent_all_) return;
+  for (SharedChunk& each : chunks_) each.descriptor = {};
+}
+
 /// The same for runs.
 void SharedBlocks::map_new_runs(std::size_t peer) {
   GpuBlockTable& table = tables_[peer];
-  std::vector<MappedRun>& mapped = mapped_[peer].runs;
-  std::optional<PeerProcess>& owner = mapped_[peer].process;
-  for (const std::uint64_t count = AtomicRef(table.run_count).load(acquire); mapped.size() < count;) {
-    if (!owner) owner.emplace(table.owner);
-    const GpuBlockTable::Run& run = table.runs[mapped.size()];
+  std::vector<MappedRun>& runs = mapped_[peer].runs;
+  std::vector<Descriptor>& arrived = mapped_[peer].arrived;
+  for (const std::uint64_t count = AtomicRef(table.run_count).load(acquire); runs.size() < count;) {
+    if (arrived.empty()) arrived = post_.receive(peer);
+    const GpuBlockTable::Run& run = table.runs[runs.size()];
     std::optional<MappedRun> here =
-        MappedRun::of(*owner, std::span(table.chunks).subspan(run.first, run.chunks));
+        MappedRun::of(arrived, std::span(table.chunks).subspan(run.first, run.chunks));
     if (!here) return;
-    own_->blocks[peer].bases[kRun][mapped.size()] = here->base();
-    mapped.push_back(std::move(*here));
+    arrived.clear();
+    own_->blocks[peer].bases[kRun][runs.size()] = here->base();
+    runs.push_back(std::move(*here));
   }
 }
 

@@ -14,7 +14,8 @@
 #include "core/gpu.h"
 #include "cuda/call.h"
 #include "cuda/chunks.h"
-#include "cuda/peer_process.h"
+#include "cuda/descriptor.h"
+#include "cuda/post.h"
 #include "cuda/runtime.h"
 
 namespace ringtree {
@@ -25,9 +26,10 @@ bool is_plain(const void* memory);
 
 class SharedBlocks {
  public:
-  /// `own` is where kernels of `rank` look; `is_near` tells which ranks share its process, and so need none
-  /// of this.
-  SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is_near, HostShare& own);
+  /// Collective. `own` is where kernels of `rank` look; `is_near` tells which ranks share its process, and so
+  /// need none of this.
+  SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is_near, const GpuExchange& exchange,
+               HostShare& own);
 
   /// Whether a peer has published what is not mapped yet.
   bool is_behind() const;
@@ -45,15 +47,16 @@ class SharedBlocks {
   /// One that this process has published. The handle is kept: a chunk that has another one is another one.
   struct SharedChunk {
     Chunk chunk;
-    Descriptor descriptor;
+    Descriptor descriptor;  ///< until all peers have got it
   };
   /// Of one rank of another process.
   struct Mapped {
     std::vector<PeerMemory> allocations;  ///< in the peer's order; null: it has been freed
     unsigned failures = 0;                ///< to open the next one, in a row
     unsigned calls = 0;                   ///< since the last attempt
-    std::optional<PeerProcess> process;
+    std::vector<Descriptor> arrived;      ///< of the chunks of the next run
     std::vector<MappedRun> runs;
+    std::uint64_t sent = 0;  ///< of this rank's runs, to that one
   };
 
   BufferPlace place_of(const void* memory, std::size_t bytes);
@@ -64,15 +67,18 @@ class SharedBlocks {
   std::uint32_t number_of_run(std::vector<Chunk> chunks);
   void map_new_allocations(std::size_t peer, bool is_idle);
   void close_what_is_gone(std::size_t peer);
+  void send_new_runs();
   void map_new_runs(std::size_t peer);
 
   GpuBlockTable* tables_;
   std::size_t rank_;
   std::vector<bool> is_near_;
   HostShare* own_;
+  Post post_;
   std::map<std::uint64_t, std::uint32_t> numbers_;  ///< by CUDA's identity; 0: cannot be shared
   std::vector<Allocation> published_;               ///< as in the table
   std::vector<SharedChunk> chunks_;                 ///< as in the table
+  bool has_sent_all_ = true;                        ///< of these
   std::vector<Mapped> mapped_;                      ///< by rank
 };
 

@@ -69,9 +69,7 @@ bool is_whole(const Chunk& chunk) {
   return !belongs(chunk.base - 1) && belongs(chunk.base) && belongs(end - 1) && !belongs(end);
 }
 
-std::optional<MemoryHandle> imported(const PeerProcess& owner, const GpuBlockTable::Chunk& chunk) {
-  const Descriptor descriptor = owner.take(chunk.descriptor);
-  if (descriptor.number() < 0) return std::nullopt;
+std::optional<MemoryHandle> imported(const Descriptor& descriptor) {
   CUmemGenericAllocationHandle handle = 0;
   auto* const shared = reinterpret_cast<void*>(static_cast<std::intptr_t>(descriptor.number()));
   if (driver()->import_handle(&handle, shared, kByDescriptor) != CUDA_SUCCESS) return std::nullopt;
@@ -109,16 +107,16 @@ Descriptor exported(const Chunk& chunk) {
   return Descriptor(number);
 }
 
-std::optional<MappedRun> MappedRun::of(const PeerProcess& owner,
+std::optional<MappedRun> MappedRun::of(std::span<const Descriptor> descriptors,
                                        std::span<const GpuBlockTable::Chunk> chunks) {
-  if (driver() == nullptr) return std::nullopt;
+  if (driver() == nullptr || descriptors.size() != chunks.size()) return std::nullopt;
   MappedRun run;
   std::vector<MemoryHandle> handles;  // once mapped, memory needs them no more
-  for (const GpuBlockTable::Chunk& chunk : chunks) {
-    std::optional<MemoryHandle> handle = imported(owner, chunk);
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    std::optional<MemoryHandle> handle = imported(descriptors[i]);
     if (!handle) return std::nullopt;
     handles.push_back(std::move(*handle));
-    run.bytes_ += chunk.bytes;
+    run.bytes_ += chunks[i].bytes;
   }
   if (driver()->reserve(&run.base_, run.bytes_, 0, 0, 0) != CUDA_SUCCESS) return std::nullopt;
   CUdeviceptr next = run.base_;

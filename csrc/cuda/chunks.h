@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "core/gpu.h"
-#include "cuda/peer_process.h"
+#include "cuda/descriptor.h"
 
 namespace ringtree {
 
@@ -54,7 +54,9 @@ Descriptor exported(const Chunk& chunk);
 /// A peer's chunks, one behind the other, where kernels of the calling thread's device read and write them.
 class MappedRun {
  public:
-  static std::optional<MappedRun> of(const PeerProcess& owner, std::span<const GpuBlockTable::Chunk> chunks);
+  /// `descriptors` of `chunks`.
+  static std::optional<MappedRun> of(std::span<const Descriptor> descriptors,
+                                     std::span<const GpuBlockTable::Chunk> chunks);
 
   MappedRun(MappedRun&& other) noexcept
       : base_(std::exchange(other.base_, 0)),

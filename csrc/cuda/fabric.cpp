@@ -175,9 +175,9 @@ std::byte* Fabric::reach(const Introduction& theirs, const Invitation& offer) {
   return peers_.back().get();
 }
 
-void Fabric::share_blocks(GpuBlockTable* tables) {
+void Fabric::share_blocks(GpuBlockTable* tables, const GpuExchange& exchange) {
   if (is_staged()) return;  // nobody reaches them
-  blocks_ = std::make_unique<SharedBlocks>(tables, first_rank_, is_near_, host_share(0));
+  blocks_ = std::make_unique<SharedBlocks>(tables, first_rank_, is_near_, exchange, host_share(0));
 }
 
 std::size_t Fabric::bytes() const {

@@ -53,7 +53,7 @@ class Fabric {
   bool is_staged() const { return staged_ != nullptr; }
 
   /// For an end of one rank: see Gpu.
-  void share_blocks(GpuBlockTable* tables);
+  void share_blocks(GpuBlockTable* tables, const GpuExchange& exchange);
 
   /// Enqueues one call; `buffers` has an entry for each of this end's ranks. Throws TransportError.
   void launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cudaStream_t stream);

@@ -68,7 +68,9 @@ class OneRank final : public Gpu {
   GpuFault fault() const override { return fabric_->fault(); }
   GpuProgress progress() const override { return fabric_->progress(); }
   void give_up() override { fabric_->give_up(); }
-  void share_blocks(GpuBlockTable* tables) override { fabric_->share_blocks(tables); }
+  void share_blocks(GpuBlockTable* tables, const GpuExchange& exchange) override {
+    fabric_->share_blocks(tables, exchange);
+  }
 
   bool launch(const GpuTask& task, const GpuBuffers& buffers, GpuStream stream) override {
     return in_order(native(stream), [&] {

@@ -66,7 +66,7 @@ struct Process {
     if (rank != 0) tables = transport.open(name, bytes);
     exchange("");
     if (rank == 0) transport.forget(name);
-    fabric->share_blocks(reinterpret_cast<GpuBlockTable*>(tables->data()));
+    fabric->share_blocks(reinterpret_cast<GpuBlockTable*>(tables->data()), exchange);
   }
 
   /// Nobody takes memory away that another rank uses.

@@ -37,7 +37,7 @@ std::size_t chunk_descriptors() { return descriptors_of("/memfd:ringtree emulate
 bool holds_nothing() {
   const ringtree_emulator::Statistics now = ringtree_emulator::statistics();
   return now.memory_handles == 0 && now.reservations == 0 && now.mapped_chunks == 0 &&
-         now.opened_handles == 0 && chunk_descriptors() == 0 && descriptors_of("anon_inode:[pidfd]") == 0;
+         now.opened_handles == 0 && chunk_descriptors() == 0 && descriptors_of("socket:") == 0;
 }
 
 int scenario_chunks(int rank, int world, const GpuLibrary::Exchange& exchange) {
@@ -85,13 +85,12 @@ int scenario_replaced(int rank, int world, const GpuLibrary::Exchange& exchange)
 int scenario_freed(int rank, int world, const GpuLibrary::Exchange& exchange) {
   Process self{rank, world, exchange};
   self.share_blocks();
-  for (std::size_t i = 0; i < GpuBlockTable::kChunks; ++i) {
+  for (std::size_t i = 0; i < GpuBlockTable::kRuns; ++i) {
     const VirtualArray data({1});
     REQUIRE(becomes_direct(self, data.at(0), data.at(0), 100, static_cast<int>(i)))
   }
   const VirtualArray data({1});
   REQUIRE(works(self, data.at(0), data.at(0)) && !is_direct(self, data.at(0), data.at(0)))
-  REQUIRE(chunk_descriptors() >= GpuBlockTable::kChunks)
   const Buffers ordinary(1, kSmallestMappedBytes);
   REQUIRE(becomes_direct(self, ordinary.at(0), ordinary.at(0)))
   self.leave();
@@ -165,14 +164,14 @@ int scenario_old_driver(int rank, int world, const GpuLibrary::Exchange& exchang
   return 0;
 }
 
-/// What rank 1 finds under the number of rank 0's process is another one, as in another namespace.
+/// Rank 0 says wrong where its post is, as from another network namespace.
 int scenario_stranger(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  const auto lie = [&](const std::string& own) {
+    return exchange(rank == 0 && own.size() > 100 ? std::string(own.size(), '?') : own);
+  };
   Process self{rank, world, exchange};
+  self.exchange = lie;
   self.share_blocks();
-  self.exchange("");
-  auto* const tables = reinterpret_cast<GpuBlockTable*>(self.tables->data());
-  if (rank == 0) ++tables[0].owner.word;
-  self.exchange("");
   const VirtualArray data({1});
   for (int call = 0; call < 3; ++call) REQUIRE(works(self, data.at(0), data.at(0)))
   REQUIRE(!is_direct(self, data.at(0), data.at(0)))
@@ -208,7 +207,7 @@ TEST(VirtualMemory, ADriverWithoutTheFunctionsGoesThroughTheLinks) {
   EXPECT_EQ(run_processes("old driver", 2), all_well(2));
 }
 
-TEST(VirtualMemory, NothingIsTakenFromAProcessThatIsNotTheOneThatIsMeant) {
+TEST(VirtualMemory, RanksThatCannotSendOneAnotherAnythingGoThroughTheLinks) {
   EXPECT_EQ(run_processes("stranger", 2), all_well(2));
 }
 

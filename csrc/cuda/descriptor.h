@@ -1,0 +1,30 @@
+// A file descriptor and who closes it.
+#pragma once
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace ringtree {
+
+/// A descriptor of this process, or none: -1.
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (number_ >= 0) close(number_);
+  }
+
+  int number() const { return number_; }
+
+ private:
+  int number_ = -1;
+};
+
+}  // namespace ringtree
