@@ -92,8 +92,7 @@ struct GpuProgress {
 /// the other.
 struct GpuBlockTable {
   static constexpr std::size_t kBlocks = 256, kRuns = 256;
-  /// Of all runs. Each keeps 2 MiB or more of its owner's memory allocated.
-  static constexpr std::size_t kChunks = 1024;
+  static constexpr std::size_t kChunks = 1024;  ///< of all runs
 
   /// What cudaMalloc gave.
   struct Entry {
@@ -108,6 +107,7 @@ struct GpuBlockTable {
   /// of them to each peer, one message a run.
   struct Run {
     std::uint32_t first, chunks;
+    std::uint32_t is_gone;  ///< all of them, as in Entry
   };
 
   std::uint64_t count;  ///< of entries that are complete

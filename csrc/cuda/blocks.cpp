@@ -46,8 +46,10 @@ PeerMemory opened(const GpuBlockTable::Entry& entry) {
   return PeerMemory(static_cast<std::byte*>(memory));
 }
 
-bool is_gone(GpuBlockTable::Entry& entry) {
-  return AtomicRef(entry.is_gone).load(relaxed) != 0;  // from before the count that tells of newer blocks
+/// An entry or a run.
+template <class Published>
+bool is_gone(Published& published) {
+  return AtomicRef(published.is_gone).load(relaxed) != 0;  // from before the count that tells of newer blocks
 }
 
 }  // namespace
@@ -72,7 +74,8 @@ SharedBlocks::SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is
 
 bool SharedBlocks::is_behind() const {
   for (std::size_t peer = 0; peer < is_near_.size(); ++peer)
-    if (!is_near_[peer] && mapped_[peer].allocations.size() < AtomicRef(tables_[peer].count).load(relaxed))
+    if (!is_near_[peer] && (mapped_[peer].allocations.size() < AtomicRef(tables_[peer].count).load(relaxed) ||
+                            mapped_[peer].runs.size() < AtomicRef(tables_[peer].run_count).load(relaxed)))
       return true;
   return false;
 }
@@ -86,7 +89,7 @@ void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_
   for (std::size_t peer = 0; peer < is_near_.size(); ++peer) {
     if (!is_near_[peer]) {
       map_new_allocations(peer, is_idle);
-      map_new_runs(peer);
+      map_new_runs(peer, is_idle);
     }
     offer.known[kAllocation][peer] = static_cast<std::uint32_t>(mapped_[peer].allocations.size());
     offer.known[kRun][peer] = static_cast<std::uint32_t>(mapped_[peer].runs.size());
@@ -171,7 +174,9 @@ std::uint32_t SharedBlocks::number_of_run(std::vector<Chunk> chunks) {
     if (descriptor.number() < 0) return 0;
     shared.push_back({std::move(chunk), std::move(descriptor)});
   }
-  table.runs[count] = {static_cast<std::uint32_t>(chunks_.size()), static_cast<std::uint32_t>(shared.size())};
+  forget_runs_that_are_gone();
+  table.runs[count] = {static_cast<std::uint32_t>(chunks_.size()), static_cast<std::uint32_t>(shared.size()),
+                       0};
   for (SharedChunk& each : shared) {
     table.chunks[chunks_.size()] = {each.chunk.bytes};
     chunks_.push_back(std::move(each));
@@ -216,6 +221,20 @@ void SharedBlocks::close_what_is_gone(std::size_t peer) {
   }
 }
 
+/// Nothing lies there any more, and the memory is free as soon as peers have closed it, too. A run of which
+/// something is left keeps all: a graph may still have an array there.
+void SharedBlocks::forget_runs_that_are_gone() {
+  GpuBlockTable& table = tables_[rank_];
+  for (GpuBlockTable::Run& run : std::span(table.runs).first(table.run_count)) {
+    if (is_gone(run)) continue;
+    const auto chunks = std::span(chunks_).subspan(run.first, run.chunks);
+    if (std::any_of(chunks.begin(), chunks.end(), [](const auto& each) { return is_mapped(each.chunk); }))
+      continue;
+    for (SharedChunk& each : chunks) each.chunk = {};
+    AtomicRef(run.is_gone).store(1U, relaxed);
+  }
+}
+
 /// What a peer cannot take yet it gets at one of the next calls.
 void SharedBlocks::send_new_runs() {
   const GpuBlockTable& table = tables_[rank_];
@@ -223,9 +242,9 @@ void SharedBlocks::send_new_runs() {
   for (std::size_t peer = 0; peer < is_near_.size(); ++peer) {
     std::uint64_t& sent = mapped_[peer].sent;
     for (; !is_near_[peer] && sent < table.run_count; ++sent) {
-      const auto& [first, chunks] = table.runs[sent];
+      const GpuBlockTable::Run& run = table.runs[sent];
       std::vector<int> descriptors;
-      for (const SharedChunk& each : std::span(chunks_).subspan(first, chunks))
+      for (const SharedChunk& each : std::span(chunks_).subspan(run.first, run.chunks))
         descriptors.push_back(each.descriptor.number());
       const Post::Sent outcome = post_.send(peer, descriptors);
       if (outcome == Post::Sent::never) sent = table.run_count - 1;
@@ -239,20 +258,33 @@ void SharedBlocks::send_new_runs() {
   for (SharedChunk& each : chunks_) each.descriptor = {};
 }
 
-/// The same for runs.
-void SharedBlocks::map_new_runs(std::size_t peer) {
+/// As map_new_allocations(), but tried again by every call.
+void SharedBlocks::map_new_runs(std::size_t peer, bool is_idle) {
   GpuBlockTable& table = tables_[peer];
-  std::vector<MappedRun>& runs = mapped_[peer].runs;
+  std::vector<std::optional<MappedRun>>& runs = mapped_[peer].runs;
   std::vector<Descriptor>& arrived = mapped_[peer].arrived;
-  for (const std::uint64_t count = AtomicRef(table.run_count).load(acquire); runs.size() < count;) {
+  const std::uint64_t count = AtomicRef(table.run_count).load(acquire);
+  if (runs.size() == count) return;
+  if (is_idle) close_runs_that_are_gone(peer);
+  while (runs.size() < count) {
     if (arrived.empty()) arrived = post_.receive(peer);
-    const GpuBlockTable::Run& run = table.runs[runs.size()];
-    std::optional<MappedRun> here =
-        MappedRun::of(arrived, std::span(table.chunks).subspan(run.first, run.chunks));
-    if (!here) return;
+    if (arrived.empty()) return;
+    GpuBlockTable::Run& run = table.runs[runs.size()];
+    const auto chunks = std::span(table.chunks).subspan(run.first, run.chunks);
+    std::optional<MappedRun> here = is_gone(run) ? std::nullopt : MappedRun::of(arrived, chunks);
+    if (!here && !is_gone(run)) return;
     arrived.clear();
-    own_->blocks[peer].bases[kRun][runs.size()] = here->base();
-    runs.push_back(std::move(*here));
+    own_->blocks[peer].bases[kRun][runs.size()] = here ? here->base() : nullptr;
+    runs.push_back(std::move(here));
+  }
+}
+
+void SharedBlocks::close_runs_that_are_gone(std::size_t peer) {
+  std::vector<std::optional<MappedRun>>& runs = mapped_[peer].runs;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (!runs[i] || !is_gone(tables_[peer].runs[i])) continue;
+    own_->blocks[peer].bases[kRun][i] = nullptr;
+    runs[i].reset();
   }
 }
 

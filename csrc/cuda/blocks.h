@@ -44,19 +44,19 @@ class SharedBlocks {
     std::uintptr_t base;
     std::uint64_t identity;
   };
-  /// One that this process has published. The handle is kept: a chunk that has another one is another one.
+  /// One that this process has published. A chunk that has another handle is another one.
   struct SharedChunk {
-    Chunk chunk;
+    Chunk chunk;            ///< nothing, once its run is gone
     Descriptor descriptor;  ///< until all peers have got it
   };
   /// Of one rank of another process.
   struct Mapped {
-    std::vector<PeerMemory> allocations;  ///< in the peer's order; null: it has been freed
-    unsigned failures = 0;                ///< to open the next one, in a row
-    unsigned calls = 0;                   ///< since the last attempt
-    std::vector<Descriptor> arrived;      ///< of the chunks of the next run
-    std::vector<MappedRun> runs;
-    std::uint64_t sent = 0;  ///< of this rank's runs, to that one
+    std::vector<PeerMemory> allocations;         ///< in the peer's order; null: it has been freed
+    unsigned failures = 0;                       ///< to open the next one, in a row
+    unsigned calls = 0;                          ///< since the last attempt
+    std::vector<Descriptor> arrived;             ///< of the chunks of the next run
+    std::vector<std::optional<MappedRun>> runs;  ///< in the peer's order; nothing: it is gone
+    std::uint64_t sent = 0;                      ///< of this rank's runs, to that one
   };
 
   BufferPlace place_of(const void* memory, std::size_t bytes);
@@ -67,8 +67,10 @@ class SharedBlocks {
   std::uint32_t number_of_run(std::vector<Chunk> chunks);
   void map_new_allocations(std::size_t peer, bool is_idle);
   void close_what_is_gone(std::size_t peer);
+  void forget_runs_that_are_gone();
   void send_new_runs();
-  void map_new_runs(std::size_t peer);
+  void map_new_runs(std::size_t peer, bool is_idle);
+  void close_runs_that_are_gone(std::size_t peer);
 
   GpuBlockTable* tables_;
   std::size_t rank_;

@@ -95,6 +95,11 @@ std::vector<Chunk> chunks_of(const void* memory, std::size_t bytes, std::size_t 
   return chunks;
 }
 
+bool is_mapped(const Chunk& chunk) {
+  const std::optional<MemoryHandle> there = handle_at(chunk.base);
+  return there && there->value() == chunk.handle.value();
+}
+
 Descriptor exported(const Chunk& chunk) {
   CUmemAllocationProp properties{};
   if (driver()->properties(&properties, chunk.handle.value()) != CUDA_SUCCESS ||

@@ -22,6 +22,7 @@ namespace ringtree {
 /// A reference to physical memory. While one lives no other memory gets the same handle.
 class MemoryHandle {
  public:
+  MemoryHandle() = default;
   /// Takes over one reference.
   explicit MemoryHandle(CUmemGenericAllocationHandle value) : value_(value) {}
   MemoryHandle(MemoryHandle&& other) noexcept : value_(std::exchange(other.value_, 0)) {}
@@ -34,19 +35,22 @@ class MemoryHandle {
   CUmemGenericAllocationHandle value() const { return value_; }
 
  private:
-  CUmemGenericAllocationHandle value_;
+  CUmemGenericAllocationHandle value_ = 0;  ///< 0: to none
 };
 
 /// One that is mapped in this process.
 struct Chunk {
-  std::uintptr_t base;
-  std::size_t bytes;
-  MemoryHandle handle;
+  std::uintptr_t base = 0;
+  std::size_t bytes = 0;
+  MemoryHandle handle{};
 };
 
 /// The chunks that [memory, memory + bytes) touches, by address; empty if they are not all such memory, or
 /// more than `most`.
 std::vector<Chunk> chunks_of(const void* memory, std::size_t bytes, std::size_t most);
+
+/// Whether it still is. It keeps its handle, so nothing else passes for it.
+bool is_mapped(const Chunk& chunk);
 
 /// For other processes; -1 if the chunk was not made for that, or is not all of its memory.
 Descriptor exported(const Chunk& chunk);

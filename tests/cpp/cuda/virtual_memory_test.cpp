@@ -89,6 +89,9 @@ int scenario_freed(int rank, int world, const GpuLibrary::Exchange& exchange) {
     const VirtualArray data({1});
     REQUIRE(becomes_direct(self, data.at(0), data.at(0), 100, static_cast<int>(i)))
   }
+  // The last one's chunk here and its peer's; those before it are free.
+  const ringtree_emulator::Statistics now = ringtree_emulator::statistics();
+  REQUIRE(now.memory_handles <= 2 && now.mapped_chunks <= 2)
   const VirtualArray data({1});
   REQUIRE(works(self, data.at(0), data.at(0)) && !is_direct(self, data.at(0), data.at(0)))
   const Buffers ordinary(1, kSmallestMappedBytes);
