@@ -175,7 +175,9 @@ int maps_while_it_captures(Process& self, void* in, std::byte* out, cudaStreamCa
   const Graph graph(
       stream,
       [&] {
+        if (self.rank != 0) self.exchange("");  // rank 0 is first, and so finds nothing to map
         self.enqueue(zero_copy_task(kDirectCount, self.world), in, out, stream);
+        if (self.rank == 0) self.exchange("");
         self.exchange("");  // all have told of theirs
         self.enqueue(direct_task(kDirectCount, self.world), in, direct, stream);
       },
