@@ -52,6 +52,20 @@ bool is_gone(Published& published) {
   return AtomicRef(published.is_gone).load(relaxed) != 0;  // from before the count that tells of newer blocks
 }
 
+/// What a peer has freed, of what is mapped of it: `published` is its table's part, `bases` where kernels
+/// look. Returns whether there was something.
+template <class Memory, class Published>
+bool close_what_is_gone(std::vector<Memory>& mapped, Published* published, std::byte** bases) {
+  bool has_closed = false;
+  for (std::size_t i = 0; i < mapped.size(); ++i) {
+    if (!mapped[i] || !is_gone(published[i])) continue;
+    bases[i] = nullptr;
+    mapped[i].reset();
+    has_closed = true;
+  }
+  return has_closed;
+}
+
 }  // namespace
 
 bool is_plain(const void* memory) {
@@ -195,7 +209,8 @@ void SharedBlocks::map_new_allocations(std::size_t peer, bool is_idle) {
   Mapped& mapped = mapped_[peer];
   const std::uint64_t count = AtomicRef(table.count).load(acquire);
   if (mapped.allocations.size() == count) return;
-  if (is_idle) close_what_is_gone(peer);
+  if (is_idle && close_what_is_gone(mapped.allocations, table.entries, own_->blocks[peer].bases[kAllocation]))
+    mapped.failures = 0;
   if (mapped.failures != 0 && ++mapped.calls < 1U << std::min(mapped.failures - 1, kLongestPause)) return;
   while (mapped.allocations.size() < count) {
     const std::size_t next = mapped.allocations.size();
@@ -207,16 +222,6 @@ void SharedBlocks::map_new_allocations(std::size_t peer, bool is_idle) {
     }
     own_->blocks[peer].bases[kAllocation][next] = memory.get();
     mapped.allocations.push_back(std::move(memory));
-    mapped.failures = 0;
-  }
-}
-
-void SharedBlocks::close_what_is_gone(std::size_t peer) {
-  Mapped& mapped = mapped_[peer];
-  for (std::size_t i = 0; i < mapped.allocations.size(); ++i) {
-    if (!mapped.allocations[i] || !is_gone(tables_[peer].entries[i])) continue;
-    own_->blocks[peer].bases[kAllocation][i] = nullptr;
-    mapped.allocations[i].reset();
     mapped.failures = 0;
   }
 }
@@ -265,7 +270,7 @@ void SharedBlocks::map_new_runs(std::size_t peer, bool is_idle) {
   std::vector<Descriptor>& arrived = mapped_[peer].arrived;
   const std::uint64_t count = AtomicRef(table.run_count).load(acquire);
   if (runs.size() == count) return;
-  if (is_idle) close_runs_that_are_gone(peer);
+  if (is_idle) close_what_is_gone(runs, table.runs, own_->blocks[peer].bases[kRun]);
   while (runs.size() < count) {
     if (arrived.empty()) arrived = post_.receive(peer);
     if (arrived.empty()) return;
@@ -276,15 +281,6 @@ void SharedBlocks::map_new_runs(std::size_t peer, bool is_idle) {
     arrived.clear();
     own_->blocks[peer].bases[kRun][runs.size()] = here ? here->base() : nullptr;
     runs.push_back(std::move(here));
-  }
-}
-
-void SharedBlocks::close_runs_that_are_gone(std::size_t peer) {
-  std::vector<std::optional<MappedRun>>& runs = mapped_[peer].runs;
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    if (!runs[i] || !is_gone(tables_[peer].runs[i])) continue;
-    own_->blocks[peer].bases[kRun][i] = nullptr;
-    runs[i].reset();
   }
 }
 

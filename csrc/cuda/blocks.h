@@ -11,10 +11,10 @@
 #include <optional>
 #include <vector>
 
+#include "core/descriptor.h"
 #include "core/gpu.h"
 #include "cuda/call.h"
 #include "cuda/chunks.h"
-#include "cuda/descriptor.h"
 #include "cuda/post.h"
 #include "cuda/runtime.h"
 
@@ -66,11 +66,9 @@ class SharedBlocks {
   BufferPlace place_in_run(const void* memory, std::size_t bytes);
   std::uint32_t number_of_run(std::vector<Chunk> chunks);
   void map_new_allocations(std::size_t peer, bool is_idle);
-  void close_what_is_gone(std::size_t peer);
   void forget_runs_that_are_gone();
   void send_new_runs();
   void map_new_runs(std::size_t peer, bool is_idle);
-  void close_runs_that_are_gone(std::size_t peer);
 
   GpuBlockTable* tables_;
   std::size_t rank_;

@@ -58,15 +58,18 @@ std::optional<Chunk> chunk_at(std::uintptr_t address) {
   return Chunk{static_cast<std::uintptr_t>(base), bytes, std::move(*handle)};
 }
 
+/// Whether what is mapped there is of the chunk's handle.
+bool is_of(const Chunk& chunk, std::uintptr_t address) {
+  const std::optional<MemoryHandle> there = handle_at(address);
+  return there && there->value() == chunk.handle.value();
+}
+
 /// Whether the handle's memory begins where the chunk does, and goes on up to its end. No driver promises
 /// that, and a part of a pool's memory would be another part at its peers.
 bool is_whole(const Chunk& chunk) {
-  const auto belongs = [&](std::uintptr_t address) {
-    const std::optional<MemoryHandle> there = handle_at(address);
-    return there && there->value() == chunk.handle.value();
-  };
   const std::uintptr_t end = chunk.base + chunk.bytes;
-  return !belongs(chunk.base - 1) && belongs(chunk.base) && belongs(end - 1) && !belongs(end);
+  return !is_of(chunk, chunk.base - 1) && is_of(chunk, chunk.base) && is_of(chunk, end - 1) &&
+         !is_of(chunk, end);
 }
 
 std::optional<MemoryHandle> imported(const Descriptor& descriptor) {
@@ -95,10 +98,7 @@ std::vector<Chunk> chunks_of(const void* memory, std::size_t bytes, std::size_t 
   return chunks;
 }
 
-bool is_mapped(const Chunk& chunk) {
-  const std::optional<MemoryHandle> there = handle_at(chunk.base);
-  return there && there->value() == chunk.handle.value();
-}
+bool is_mapped(const Chunk& chunk) { return is_of(chunk, chunk.base); }
 
 Descriptor exported(const Chunk& chunk) {
   CUmemAllocationProp properties{};

@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/descriptor.h"
 #include "core/gpu.h"
-#include "cuda/descriptor.h"
 
 namespace ringtree {
 

@@ -10,8 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "core/descriptor.h"
 #include "core/gpu.h"
-#include "cuda/descriptor.h"
 
 namespace ringtree {
 

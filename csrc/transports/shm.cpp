@@ -12,6 +12,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "core/descriptor.h"
 #include "core/errors.h"
 #include "transports/transport.h"
 
@@ -19,20 +20,6 @@ namespace ringtree {
 namespace {
 
 constexpr const char* kDirectory = "/dev/shm";
-
-class File {
- public:
-  explicit File(int descriptor) : descriptor_(descriptor) {}
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  ~File() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-  int get() const { return descriptor_; }
-
- private:
-  int descriptor_;
-};
 
 class Mapping : public Memory {
  public:
@@ -48,8 +35,8 @@ std::string free_space() {
   return mebibytes(static_cast<std::size_t>(space.f_bavail) * space.f_frsize);
 }
 
-std::unique_ptr<Memory> map(const File& file, std::size_t size) {
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+std::unique_ptr<Memory> map(const Descriptor& file, std::size_t size) {
+  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file.number(), 0);
   if (data == MAP_FAILED)
     throw TransportError("mapping a shared segment of " + mebibytes(size) +
                          " failed: " + std::strerror(errno));
@@ -70,12 +57,12 @@ class ShmTransport : public Transport {
 
   std::pair<std::string, std::unique_ptr<Memory>> create(std::size_t size) override {
     const std::string name = "/ringtree-" + random_name();
-    const File file(shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
-    if (file.get() < 0)
+    const Descriptor file(shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
+    if (file.number() < 0)
       throw TransportError("creating a segment in " + std::string(kDirectory) +
                            " failed: " + std::strerror(errno));
     // Reserves every page now: a full /dev/shm is an error here, not a SIGBUS in the middle of a call.
-    if (const int error = posix_fallocate(file.get(), 0, static_cast<off_t>(size)); error != 0) {
+    if (const int error = posix_fallocate(file.number(), 0, static_cast<off_t>(size)); error != 0) {
       forget(name);
       throw TransportError("the communicator needs " + mebibytes(size) + " in " + kDirectory +
                            ", which has " + free_space() + " free (" + std::strerror(error) +
@@ -90,11 +77,11 @@ class ShmTransport : public Transport {
   }
 
   std::unique_ptr<Memory> open(const std::string& name, std::size_t size) override {
-    const File file(shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0));
-    if (file.get() < 0)
+    const Descriptor file(shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0));
+    if (file.number() < 0)
       throw TransportError("opening rank 0's shared segment failed: " + std::string(std::strerror(errno)));
     struct stat status{};
-    if (fstat(file.get(), &status) != 0 || static_cast<std::size_t>(status.st_size) != size)
+    if (fstat(file.number(), &status) != 0 || static_cast<std::size_t>(status.st_size) != size)
       throw TransportError("rank 0's shared segment has " + std::to_string(status.st_size) +
                            " bytes instead of " + std::to_string(size) +
                            ": do all ranks run the same ringtree?");
