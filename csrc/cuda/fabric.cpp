@@ -9,6 +9,7 @@
 #include "cuda/kept.h"
 #include "cuda/launch.h"
 #include "cuda/messages.h"
+#include "cuda/order.h"
 #include "cuda/protocol.h"
 #include "cuda/staging.h"
 
@@ -276,12 +277,14 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
   launch_kernel(static_cast<std::size_t>(task.fallback), call, packet_bytes, stream);
 }
 
-/// Whether the GPU can be waited for: no kernel of this rank runs, or is to run before what comes next, nor
-/// are there threads whose kernels might wait for this rank's. Graphs that have not begun are not seen.
+/// Whether the GPU can be waited for: no kernel of this rank, in whatever communicator, runs, or is to run
+/// before what comes next, nor are there threads whose kernels might wait for this rank's. Graphs that have
+/// not begun are not seen.
 bool Fabric::is_idle(cudaStream_t stream) const {
   const GpuProgress now = progress();
   return std::count(is_near_.begin(), is_near_.end(), true) == 1 && !now.runs() &&
-         now.finished >= launched_ && now.finished_messages >= sent_ && !is_capturing(stream);
+         now.finished >= launched_ && now.finished_messages >= sent_ && !is_capturing(stream) &&
+         StreamOrder::is_over_everywhere();
 }
 
 /// Letters in rounds: see DeviceMessages.

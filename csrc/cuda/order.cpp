@@ -1,5 +1,6 @@
 #include "cuda/order.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -25,6 +26,12 @@ Event make_event() {
   cudaEvent_t event = nullptr;
   check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
   return {event, [](cudaEvent_t last) { cudaEventDestroy(last); }};
+}
+
+bool is_over(const Event& event) {
+  if (cudaEventQuery(event.get()) == cudaSuccess) return true;
+  cudaGetLastError();  // "not ready" is no error
+  return false;
 }
 
 StreamOrder::StreamOrder() {
@@ -71,6 +78,12 @@ std::vector<Event> StreamOrder::behind_all() {
     if (each->behind_last_) events.push_back(each->behind_last_);
   }
   return events;
+}
+
+bool StreamOrder::is_over_everywhere() {
+  const BesideCapture allowed;
+  const std::vector<Event> events = behind_all();
+  return std::all_of(events.begin(), events.end(), &is_over);
 }
 
 }  // namespace ringtree

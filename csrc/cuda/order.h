@@ -15,6 +15,9 @@ using Event = std::shared_ptr<CUevent_st>;
 /// Without times. Throws TransportError.
 Event make_event();
 
+/// Whether what lies before it has been done. Never while a graph is captured that it is of.
+bool is_over(const Event& event);
+
 /// Calls of a communicator run in the order in which they are made, whatever their streams: each leaves an
 /// event behind it. Not only once there is a second stream: the first one might be gone by then, and to wait
 /// for the device instead would be to wait for ranks that share it and wait for this one.
@@ -39,6 +42,8 @@ class StreamOrder {
 
   /// Behind the calls that all communicators have made so far; later calls do not delay them.
   static std::vector<Event> behind_all();
+  /// Whether all of those are over. Graphs that have not begun are not seen.
+  static bool is_over_everywhere();
 
  private:
   Event unshared() const;

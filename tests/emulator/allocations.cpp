@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <vector>
 
 #include "runtime.h"
 
@@ -37,15 +38,46 @@ struct Allocations {
 
 Allocations& allocations() { return immortal<Allocations>(); }
 
+/// Addresses without memory, by size. Nothing of the host comes to lie there: what is allocated next lies
+/// where the last one did, as with CUDA's allocator, and who uses freed memory is told.
+struct FreeAddresses {
+  std::mutex mutex;
+  std::map<std::size_t, std::vector<std::byte*>> of_size;
+};
+
+FreeAddresses& free_addresses() { return immortal<FreeAddresses>(); }
+
+/// Forbids all of it, with the memory that lies there. With `space` null: anywhere.
+std::byte* reserve_addresses(std::byte* space, std::size_t size) {
+  const int fixed = space == nullptr ? 0 : MAP_FIXED;
+  void* const reserved = mmap(space, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
+  return reserved == MAP_FAILED ? nullptr : static_cast<std::byte*>(reserved);
+}
+
+std::byte* take_addresses(std::size_t size) {
+  const std::lock_guard lock(free_addresses().mutex);
+  std::vector<std::byte*>& known = free_addresses().of_size[size];
+  if (known.empty()) return reserve_addresses(nullptr, size);
+  std::byte* const space = known.back();
+  known.pop_back();
+  return space;
+}
+
+void give_back_addresses(std::byte* space, std::size_t size) {
+  reserve_addresses(space, size);
+  const std::lock_guard lock(free_addresses().mutex);
+  free_addresses().of_size[size].push_back(space);
+}
+
 }  // namespace
 
 std::byte* map_guarded(int file, std::size_t bytes) {
   const std::size_t size = in_pages(bytes);
-  void* const space = mmap(nullptr, size + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (space == MAP_FAILED) return nullptr;
-  auto* const base = static_cast<std::byte*>(space) + kPage;
+  std::byte* const space = take_addresses(size + 2 * kPage);
+  if (space == nullptr) return nullptr;
+  std::byte* const base = space + kPage;
   if (mmap(base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) {
-    munmap(space, size + 2 * kPage);
+    give_back_addresses(space, size + 2 * kPage);
     return nullptr;
   }
   guard_tail(base, bytes, true);
@@ -54,7 +86,7 @@ std::byte* map_guarded(int file, std::size_t bytes) {
 
 void unmap_guarded(std::byte* base, std::size_t bytes) {
   guard_tail(base, bytes, false);
-  munmap(base - kPage, in_pages(bytes) + 2 * kPage);
+  give_back_addresses(base - kPage, in_pages(bytes) + 2 * kPage);
 }
 
 std::unique_lock<std::mutex> lock_allocations() { return std::unique_lock(allocations().mutex); }

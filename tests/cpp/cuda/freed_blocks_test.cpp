@@ -7,6 +7,7 @@
 
 #include "cuda/direct_calls.h"
 #include "cuda/fabric_process.h"
+#include "cuda/order.h"
 #include "cuda/process_ranks.h"
 #include "cuda/virtual_ranks.h"
 
@@ -78,20 +79,45 @@ int scenario_busy(int rank, int world, const GpuLibrary::Exchange& exchange) {
   FreedArray data;
   data.allocate();
   REQUIRE(becomes_direct(self, data.get(), data.get()))
-  if (rank == 0) {
-    self.exchange("");
-    REQUIRE(data.replace())
-  } else {
-    REQUIRE(launched(ringtree_emulator::wait_until_open, 1, 1, stream, &gate) == cudaSuccess)
-    self.exchange("");
-  }
+  if (rank == 0) REQUIRE(data.replace())
   put_input(self, data.get(), kDirectCount, 1);
+  if (rank == 0) self.exchange("");  // rank 1's call comes before rank 0 has told of its array
+  if (rank == 1) REQUIRE(launched(ringtree_emulator::wait_until_open, 1, 1, stream, &gate) == cudaSuccess)
   self.enqueue(zero_copy_task(kDirectCount, world), data.get(), data.get(), stream);
+  if (rank == 1) self.exchange("");
   self.exchange("");
   self.enqueue(zero_copy_task(kDirectCount, world), data.get(), data.get(), stream);
   gate = 1;
   REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess)
   REQUIRE(self.fabric->fault().kind == GpuFault::none)
+  REQUIRE(works(self, data.get(), data.get(), kDirectCount, 2))
+  REQUIRE(is_direct(self, data.get(), data.get(), kDirectCount, 3))
+  self.leave();
+  return 0;
+}
+
+/// The same, but the unfinished call is another communicator's.
+int scenario_busy_elsewhere(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  Process self{rank, world, exchange};
+  self.share_blocks();
+  const Stream stream;
+  StreamOrder elsewhere;
+  static std::atomic<int> gate{0};
+  FreedArray data;
+  data.allocate();
+  REQUIRE(becomes_direct(self, data.get(), data.get()))
+  if (rank == 0) REQUIRE(data.replace())
+  put_input(self, data.get(), kDirectCount, 1);
+  if (rank == 1) {
+    REQUIRE(launched(ringtree_emulator::wait_until_open, 1, 1, stream, &gate) == cudaSuccess)
+    elsewhere.leave(stream);
+    self.exchange("");  // rank 0 has told of its array
+  }
+  self.enqueue(zero_copy_task(kDirectCount, world), data.get(), data.get(), nullptr);
+  if (rank == 0) self.exchange("");
+  gate = 1;
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess)
+  REQUIRE(is_right(self, data.get(), kDirectCount, 1))
   REQUIRE(works(self, data.get(), data.get(), kDirectCount, 2))
   REQUIRE(is_direct(self, data.get(), data.get(), kDirectCount, 3))
   self.leave();
@@ -126,13 +152,17 @@ TEST(FreedBlocks, WhatWasFreedBeforePeersMappedItHoldsUpNothing) {
   EXPECT_EQ(run_processes("never mapped", 2), all_well(2));
 }
 
-TEST(FreedBlocks, NothingIsClosedWhileACallRuns) { EXPECT_EQ(run_processes("busy", 2), all_well(2)); }
+TEST(FreedBlocks, NothingIsClosedWhileACallRuns) {
+  EXPECT_EQ(run_processes("busy", 2), all_well(2));
+  EXPECT_EQ(run_processes("busy elsewhere", 2), all_well(2));
+}
 
 TEST(FreedBlocks, WhatCannotBeMappedIsTriedAgain) { EXPECT_EQ(run_processes("refused", 2), all_well(2)); }
 
 const NamedScenario kReplaced("replaced block", &scenario_replaced);
 const NamedScenario kNeverMapped("never mapped", &scenario_never_mapped);
 const NamedScenario kBusy("busy", &scenario_busy);
+const NamedScenario kBusyElsewhere("busy elsewhere", &scenario_busy_elsewhere);
 const NamedScenario kRefused("refused", &scenario_refused);
 
 }  // namespace
