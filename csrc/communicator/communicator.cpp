@@ -70,7 +70,8 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       sent_(static_cast<std::size_t>(world)),
       received_(static_cast<std::size_t>(world)),
       sources_(static_cast<std::size_t>(world)),
-      scratch_(segment_->layout().lane.slot_bytes) {}
+      scratch_(segment_->layout().lane.slot_bytes),
+      stores_(static_cast<std::size_t>(world)) {}
 
 Communicator::~Communicator() { leave(false); }
 
@@ -347,7 +348,7 @@ void Communicator::execute(Prepared& call, int spins) {
   Ambush ambush(*patience_, call.faults, world_);
   const bool strikes = !call.faults.empty();
   Solo team(strikes ? static_cast<Waiter&>(ambush) : *patience_, segment_->doorbells(), rank_, world_,
-            strikes ? 0 : spins, call.task.out_count * call.unit());
+            strikes ? 0 : spins, call.task.out_count * call.unit(), stores_.data());
   const LinkState state{sent_.data(),    received_.data(), &window_,        sources_.data(),
                         scratch_.data(), reach_.inputs(),  reach_.outputs()};
   Links links(segment_->links(), segment_->layout(), state, digest, rank_);

@@ -82,7 +82,8 @@ Mailbox::Mailbox(Segment& segment, const Liveness& liveness, Reach& reach, int r
       timeout_seconds_(&timeout_seconds),
       spins_(spins_for(segment.world())),
       outgoing_(static_cast<std::size_t>(segment.world())),
-      incoming_(static_cast<std::size_t>(segment.world())) {}
+      incoming_(static_cast<std::size_t>(segment.world())),
+      stores_(static_cast<std::size_t>(segment.world())) {}
 
 Mailbox::~Mailbox() { close(); }
 
@@ -134,7 +135,7 @@ std::shared_ptr<Work> Mailbox::exchange(const std::vector<Letter>& letters, bool
 
 void Mailbox::wait_for(const std::shared_ptr<Call>& call) {
   Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
-  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  Solo team = team_with(patience, spins_);
   const Watch watch(*this);
   for (bool finished = false; !finished;) {
     wait_until_moved(team, patience, watch, call);
@@ -161,7 +162,7 @@ void Mailbox::move_for_a_while(const std::function<bool()>& over) {
     ++waiting_;  // close() waits for this thread, too
   }
   Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
-  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  Solo team = team_with(patience, spins_);
   const Watch watch(*this);
   patience.begin(watch);
   try {
@@ -223,7 +224,7 @@ bool Mailbox::pass_at_once(const Letter& letter, bool blocking) {
   const std::size_t bytes = letter.bytes();
   if (bytes > segment_->layout().mail.slot_bytes) return false;
   Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
-  Solo team(patience, segment_->doorbells(), rank_, segment_->world(), spins_);
+  Solo team = team_with(patience, spins_);
   for (int look = letter.outgoing || !blocking ? 1 : spins_; look > 0; --look) {
     {
       const std::lock_guard lock(mutex_);
@@ -238,6 +239,10 @@ bool Mailbox::pass_at_once(const Letter& letter, bool blocking) {
     relax();
   }
   return false;
+}
+
+Solo Mailbox::team_with(Patience& patience, int spins) {
+  return {patience, segment_->doorbells(), rank_, segment_->world(), spins, 0, stores_.data()};
 }
 
 Sender Mailbox::sender(Lane& lane, const Letter& letter) {
@@ -265,7 +270,7 @@ bool Mailbox::move_piece(Lane& lane, const Letter& letter, std::size_t offset, s
   if (letter.outgoing) {
     Sender to = sender(lane, letter);
     const Claim slot = to.claim(team, bytes);
-    team.copy(slot.data, letter.data + offset, bytes);
+    team.put(letter.peer, slot.data, letter.data + offset, bytes);
     to.publish(team, slot, bytes);
   } else {
     Receiver from = receiver(lane, letter);
@@ -413,8 +418,8 @@ void Mailbox::fail_all(const std::exception_ptr& error) {
 /// The helper thread: moves letters on while nobody waits for them.
 void Mailbox::help() {
   Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
-  Solo team(patience, segment_->doorbells(), rank_, segment_->world(),
-            spins_for(2 * segment_->world()));  // the rank's own thread computes meanwhile
+  Solo team =
+      team_with(patience, spins_for(2 * segment_->world()));  // the rank's own thread computes meanwhile
   const Watch watch(*this);
   for (;;) {
     {

@@ -77,6 +77,7 @@ class Mailbox {
   class Watch;
 
   Lane& lane_of(const Letter& letter);
+  Solo team_with(Patience& patience, int spins);
   Sender sender(Lane& lane, const Letter& letter);
   Receiver receiver(Lane& lane, const Letter& letter);
 
@@ -110,6 +111,7 @@ class Mailbox {
 
   std::mutex mutex_;  ///< guards all below
   std::vector<Lane> outgoing_, incoming_;
+  std::vector<SlotStores> stores_;
   std::vector<std::shared_ptr<Work>> finished_;  ///< whose calls are, but nobody has been told
   bool closing_ = false;
   int waiting_ = 0;  ///< threads in blocking calls

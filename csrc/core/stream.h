@@ -11,12 +11,21 @@
 
 namespace ringtree {
 
+/// How something is written: with its lines in this core's caches, or past them.
+enum class Store { cached, streamed };
+
 /// From so many bytes on it pays to stream: docs/measuring.md.
 inline constexpr std::size_t kStreamBytes = std::size_t{8} << 20;
 
-/// Like memcpy. A cache that takes a written line reads it from memory first; where a copy is so large that
-/// it will not be found in a cache anyway, that is a third of the traffic for nothing.
-inline void stream_copy(void* destination, const void* source, std::size_t bytes) {
+/// Until then other stores may overtake streamed ones.
+inline void end_streaming() {
+#ifdef __SSE2__
+  _mm_sfence();
+#endif
+}
+
+/// stream_copy() without the end_streaming() that has to follow.
+inline void stream_lines(void* destination, const void* source, std::size_t bytes) {
   auto* to = static_cast<std::byte*>(destination);
   const auto* from = static_cast<const std::byte*>(source);
 #ifdef __SSE2__
@@ -35,13 +44,19 @@ inline void stream_copy(void* destination, const void* source, std::size_t bytes
       _mm_stream_si128(target_line + 2, third);
       _mm_stream_si128(target_line + 3, fourth);
     }
-    _mm_sfence();  // other stores may overtake streamed ones
     to += end;
     from += end;
     bytes -= end;
   }
 #endif
   if (bytes != 0) std::memcpy(to, from, bytes);
+}
+
+/// Like memcpy. A cache that takes a written line reads it from memory first; where a copy is so large that
+/// it will not be found in a cache anyway, that is a third of the traffic for nothing.
+inline void stream_copy(void* destination, const void* source, std::size_t bytes) {
+  stream_lines(destination, source, bytes);
+  end_streaming();
 }
 
 }  // namespace ringtree

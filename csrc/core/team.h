@@ -12,17 +12,23 @@
 //   signal_all(word, v)     the same towards every rank
 //   disagree(peer, ...)     `peer` sent something that belongs to another call
 //   copy, combine           the work on elements
+//   put(reader, ...)        a copy into a slot that `reader` will look at
+//   put_for_all(...)        one into a slot that all peers will look at
+//   put_combined(...)       what put() is to copy, to combine
 //   stream                  a copy to where this call will not look again
 //   get(peer, ...)          such a copy from the memory of a peer
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include "core/clock.h"
 #include "core/doorbell.h"
 #include "core/other_process.h"
 #include "core/platform.h"
+#include "core/slot_stores.h"
 #include "core/span.h"
 #include "core/stream.h"
 
@@ -49,14 +55,17 @@ class Waiter {
 class Solo {
  public:
   /// `doorbells` is the array of all ranks' doorbells; `spins` how often to look before resting. `bytes` is
-  /// what the whole call writes for this rank's user.
-  Solo(Waiter& waiter, Doorbell* doorbells, int rank, int world, int spins, std::size_t bytes = 0)
+  /// what the whole call writes for this rank's user. `stores`: towards each peer, and, as the rank's own,
+  /// towards all of them; null: always through the caches.
+  Solo(Waiter& waiter, Doorbell* doorbells, int rank, int world, int spins, std::size_t bytes = 0,
+       SlotStores* stores = nullptr)
       : waiter_(&waiter),
         doorbells_(doorbells),
         rank_(rank),
         world_(world),
         spins_(spins),
-        bypasses_caches_(bytes >= kStreamBytes) {}
+        bypasses_caches_(bytes >= kStreamBytes),
+        stores_(stores) {}
 
   bool leads() const { return true; }
   void sync() {}
@@ -102,6 +111,36 @@ class Solo {
     if (destination != source && count != 0) std::memcpy(destination, source, count * sizeof(T));
   }
 
+  template <class T>
+  void put(int reader, T* destination, const T* source, std::size_t count) {
+    const std::size_t bytes = count * sizeof(T);
+    if (stores_ == nullptr || bytes < kChosenBytes) return copy(destination, source, count);
+    store_timed(stores_[reader].of_copies(bytes), bytes, [&](Store how) {
+      if (how == Store::streamed)
+        stream_copy(destination, source, bytes);
+      else
+        std::memcpy(destination, source, bytes);
+    });
+  }
+
+  template <class T>
+  void put_for_all(T* destination, const T* source, std::size_t count) {
+    put(rank_, destination, source, count);
+  }
+
+  template <class T, class Op>
+  void put_combined(int reader, T* destination, const void* const* sources, int n_sources, std::size_t count,
+                    const Op& op) {
+    const std::size_t bytes = count * sizeof(T);
+    if (stores_ == nullptr || bytes < kChosenBytes) return op(destination, sources, n_sources, count);
+    store_timed(stores_[reader].of_combinations(bytes), bytes, [&](Store how) {
+      if (how == Store::streamed)
+        stream_combined(destination, sources, n_sources, count, op);
+      else
+        op(destination, sources, n_sources, count);
+    });
+  }
+
   /// From now on peers' memory is what `processes` have at the addresses that get() is given; 0, and nobody
   /// at all, stands for memory that is mapped here.
   void attach(const std::int32_t* processes) { processes_ = processes; }
@@ -128,6 +167,31 @@ class Solo {
   }
 
  private:
+  template <class StoreAll>
+  static void store_timed(StoreChoice& choice, std::size_t bytes, StoreAll store) {
+    const bool is_timed = choice.is_timed();
+    const std::uint64_t begin = is_timed ? precise_ns() : 0;
+    store(choice.next());
+    choice.took(bytes, is_timed ? precise_ns() - begin : 0);
+  }
+
+  /// By way of a tile that stays in the first-level cache.
+  template <class T, class Op>
+  static void stream_combined(T* destination, const void* const* sources, int n_sources, std::size_t count,
+                              const Op& op) {
+    constexpr std::size_t kTile = 4096 / sizeof(T);
+    constexpr int kMostSources = 3;  // of an inner node of a tree
+    alignas(kCacheLine) T tile[kTile];
+    const void* parts[kMostSources];
+    for (std::size_t begin = 0; begin < count; begin += kTile) {
+      const std::size_t size = std::min(kTile, count - begin);
+      for (int i = 0; i < n_sources; ++i) parts[i] = static_cast<const T*>(sources[i]) + begin;
+      op(tile, parts, n_sources, size);
+      stream_lines(destination + begin, tile, size * sizeof(T));
+    }
+    end_streaming();
+  }
+
   template <class Ready>
   void await_resting(int peer, Ready& ready) {
     for (;;) {
@@ -144,6 +208,7 @@ class Solo {
   int world_;
   int spins_;
   bool bypasses_caches_;
+  SlotStores* stores_;
   const std::int32_t* processes_ = nullptr;
 };
 

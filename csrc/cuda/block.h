@@ -126,6 +126,20 @@ class Block {
   }
 
   template <class T>
+  __device__ void put(int /*reader*/, T* destination, const T* source, std::size_t count) {
+    copy(destination, source, count);
+  }
+  template <class T>
+  __device__ void put_for_all(T* destination, const T* source, std::size_t count) {
+    copy(destination, source, count);
+  }
+  template <class T, class Op>
+  __device__ void put_combined(int /*reader*/, T* destination, const void* const* sources, int n_sources,
+                               std::size_t count, const Op& op) {
+    combine(destination, sources, n_sources, count, op);
+  }
+
+  template <class T>
   __device__ void stream(T* destination, const T* source, std::size_t count) {
     copy(destination, source, count);
   }

@@ -67,6 +67,8 @@ class PacketSender : public PacketLane {
  public:
   using PacketLane::PacketLane;
 
+  __device__ int peer() const { return peer_; }
+
   /// Waits for a free slot; the caller writes the piece to `.data`.
   template <class Team>
   __device__ Claim claim(Team& team, std::size_t /*bytes*/) const {

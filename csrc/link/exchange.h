@@ -5,6 +5,7 @@
 
 #include "core/platform.h"
 #include "core/span.h"
+#include "core/stream.h"
 #include "link/slots.h"
 
 namespace ringtree {
@@ -13,10 +14,8 @@ namespace ringtree {
 /// rank must end with the same bits.
 enum class Arrival { left, right };
 
-/// How what arrives is written: streamed past the caches if this call will not look at it again, and if it
-/// had no reason to read those addresses before, as an in-place reduction has.
-enum class Store { cached, streamed };
-
+/// What arrives is streamed past the caches if this call will not look at it again, and if it had no reason
+/// to read those addresses before, as an in-place reduction has.
 template <class Team, class T>
 RT_HD void store(Team& team, T* destination, const std::byte* arrived, std::size_t count, Store how) {
   if (how == Store::streamed)
@@ -29,7 +28,7 @@ RT_HD void store(Team& team, T* destination, const std::byte* arrived, std::size
 template <class Team, class To, class T>
 RT_HD void push(Team& team, To to, Span<const T> piece) {
   const Claim slot = to.claim(team, piece.size_bytes());
-  team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  team.put(to.peer(), reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
   to.publish(team, slot, piece.size_bytes());
 }
 
@@ -58,7 +57,7 @@ RT_HD void relay(Team& team, From from, To to, Span<const T> local, const Op& op
   const Claim arrived = from.arrival(team, local.size_bytes());
   const Claim slot = to.claim(team, local.size_bytes());
   const void* sources[] = {arrived.data, local.data()};
-  team.combine(reinterpret_cast<T*>(slot.data), sources, 2, local.size(), op);
+  team.put_combined(to.peer(), reinterpret_cast<T*>(slot.data), sources, 2, local.size(), op);
   to.publish(team, slot, local.size_bytes());
   from.release(team, arrived);
 }
@@ -68,7 +67,8 @@ template <class Team, class From, class To, class T>
 RT_HD void forward(Team& team, From from, To to, Span<T> piece, Store how = Store::cached) {
   const Claim arrived = from.arrival(team, piece.size_bytes());
   const Claim slot = to.claim(team, piece.size_bytes());
-  team.copy(reinterpret_cast<T*>(slot.data), reinterpret_cast<const T*>(arrived.data), piece.size());
+  team.put(to.peer(), reinterpret_cast<T*>(slot.data), reinterpret_cast<const T*>(arrived.data),
+           piece.size());
   to.publish(team, slot, piece.size_bytes());
   store(team, piece.data(), arrived.data, piece.size(), how);
   from.release(team, arrived);
@@ -86,7 +86,7 @@ RT_HD void assemble(Team& team, Window& window) {
 template <class Team, class Window, class T>
 RT_HD const std::byte* post(Team& team, Window& window, Span<const T> piece) {
   const Claim slot = window.claim(team, piece.size_bytes());
-  team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  team.put_for_all(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
   window.publish(team, slot, piece.size_bytes());
   return slot.data;
 }
@@ -95,7 +95,7 @@ RT_HD const std::byte* post(Team& team, Window& window, Span<const T> piece) {
 template <class Team, class Window, class T>
 RT_HD void post_to(Team& team, Window& window, int reader, Span<const T> piece) {
   const Claim slot = window.claim(team, piece.size_bytes());
-  team.copy(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  team.put(reader, reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
   window.publish_to(team, reader, slot, piece.size_bytes());
 }
 
@@ -107,8 +107,8 @@ RT_HD void post_parts(Team& team, Links& links, Window& window, std::size_t widt
   for (int peer = 0; peer < links.world(); ++peer) {
     if (peer == links.rank()) continue;
     const Span<const T> part = part_of(peer);
-    team.copy(reinterpret_cast<T*>(slot.data + static_cast<unsigned>(peer) * stride), part.data(),
-              part.size());
+    team.put(peer, reinterpret_cast<T*>(slot.data + static_cast<unsigned>(peer) * stride), part.data(),
+             part.size());
   }
   window.publish_parts(team, slot, width * sizeof(T));
 }

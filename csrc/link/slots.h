@@ -66,6 +66,8 @@ class Sender {
   RT_HD Sender(std::byte* lane, SlotShape shape, LaneCursor& cursor, std::uint64_t digest, int peer)
       : lane_(lane), shape_(shape), cursor_(&cursor), digest_(digest), peer_(peer) {}
 
+  RT_HD int peer() const { return peer_; }
+
   /// Whether a slot is free.
   RT_HD bool ready(Order order) const {
     const auto slots = static_cast<unsigned>(shape_.slots);

@@ -29,7 +29,7 @@ RT_HD void climb(Team& team, Links& links, const TreePlace& place, Span<const T>
   } else {
     auto parent = links.to(place.parent);
     const Claim slot = parent.claim(team, bytes);
-    team.combine(reinterpret_cast<T*>(slot.data), sources, operands, local.size(), op);
+    team.put_combined(place.parent, reinterpret_cast<T*>(slot.data), sources, operands, local.size(), op);
     parent.publish(team, slot, bytes);
   }
   for (int side = 0; side < 2; ++side)

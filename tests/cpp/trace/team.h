@@ -207,6 +207,19 @@ class TraceTeam {
     ledger_->move(rank_, source, destination, count * sizeof(T));
   }
   template <class T>
+  void put(int /*reader*/, T* destination, const T* source, std::size_t count) {
+    copy(destination, source, count);
+  }
+  template <class T>
+  void put_for_all(T* destination, const T* source, std::size_t count) {
+    copy(destination, source, count);
+  }
+  template <class T>
+  void put_combined(int /*reader*/, T* destination, const void* const* sources, int n_sources,
+                    std::size_t count, const Combine& op) {
+    combine(destination, sources, n_sources, count, op);
+  }
+  template <class T>
   void stream(T* destination, const T* source, std::size_t count) {
     copy(destination, source, count);
   }
