@@ -418,8 +418,8 @@ void Mailbox::fail_all(const std::exception_ptr& error) {
 /// The helper thread: moves letters on while nobody waits for them.
 void Mailbox::help() {
   Patience patience(*segment_, *liveness_, rank_, *timeout_seconds_);
-  Solo team =
-      team_with(patience, spins_for(2 * segment_->world()));  // the rank's own thread computes meanwhile
+  // The rank's own thread computes meanwhile.
+  Solo team = team_with(patience, spins_for(2 * segment_->world()));
   const Watch watch(*this);
   for (;;) {
     {

@@ -1,10 +1,10 @@
 // How a rank writes to slots: through its caches, or past them to memory.
 //
-// A line that its reader still has costs the writer a trip to that core's cache before it can be written.
-// Between neighbours under one third-level cache that is quick; between others it has been seen to hold
-// writing to 7, and to 2, GB/s, where streamed stores, which take no line, went on at 28. The reader finds
-// streamed lines in memory, which is slower for it, so neither way is better everywhere; and threads move
-// between cores. So each writer measures both, now and then: docs/measuring.md.
+// A line that its reader still has costs the writer a trip to that core's cache before it can be written. How
+// long that takes depends on where both run: it has been seen to hold writing to 7, and to 2, GB/s, where
+// streamed stores, which take no line, went on at 28. The reader finds streamed lines in memory, which is
+// slower for it, so neither way is better everywhere; and threads move between cores. So each writer measures
+// both, now and then: docs/measuring.md.
 #pragma once
 
 #include <algorithm>

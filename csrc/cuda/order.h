@@ -25,7 +25,7 @@ bool is_over(const Event& event);
 /// While a graph is captured its own order holds: how calls on two streams of one capture follow one another
 /// is up to the program.
 ///
-/// For one thread at a time, but for behind_all().
+/// For one thread at a time, but for what asks of all communicators.
 class StreamOrder {
  public:
   StreamOrder();

@@ -69,18 +69,30 @@ int scenario_never_mapped(int rank, int world, const GpuLibrary::Exchange& excha
   return 0;
 }
 
+/// An array that peers have mapped becomes another one on rank 0, which tells of it in its next call.
+bool replaces_a_mapped_one(Process& self, FreedArray& data) {
+  self.share_blocks();
+  data.allocate();
+  if (!becomes_direct(self, data.get(), data.get())) return false;
+  if (self.rank == 0 && !data.replace()) return false;
+  put_input(self, data.get(), kDirectCount, 1);
+  return true;
+}
+
+/// Now that nothing runs any more.
+bool maps_it(Process& self, const FreedArray& data) {
+  return works(self, data.get(), data.get(), kDirectCount, 2) &&
+         is_direct(self, data.get(), data.get(), kDirectCount, 3);
+}
+
 /// Rank 1 has an unfinished call when it learns that rank 0's array is another one. To close the old one then
 /// would be to wait for that call.
 int scenario_busy(int rank, int world, const GpuLibrary::Exchange& exchange) {
   Process self{rank, world, exchange};
-  self.share_blocks();
   const Stream stream;
   static std::atomic<int> gate{0};
   FreedArray data;
-  data.allocate();
-  REQUIRE(becomes_direct(self, data.get(), data.get()))
-  if (rank == 0) REQUIRE(data.replace())
-  put_input(self, data.get(), kDirectCount, 1);
+  REQUIRE(replaces_a_mapped_one(self, data))
   if (rank == 0) self.exchange("");  // rank 1's call comes before rank 0 has told of its array
   if (rank == 1) REQUIRE(launched(ringtree_emulator::wait_until_open, 1, 1, stream, &gate) == cudaSuccess)
   self.enqueue(zero_copy_task(kDirectCount, world), data.get(), data.get(), stream);
@@ -90,8 +102,7 @@ int scenario_busy(int rank, int world, const GpuLibrary::Exchange& exchange) {
   gate = 1;
   REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess)
   REQUIRE(self.fabric->fault().kind == GpuFault::none)
-  REQUIRE(works(self, data.get(), data.get(), kDirectCount, 2))
-  REQUIRE(is_direct(self, data.get(), data.get(), kDirectCount, 3))
+  REQUIRE(maps_it(self, data))
   self.leave();
   return 0;
 }
@@ -99,15 +110,11 @@ int scenario_busy(int rank, int world, const GpuLibrary::Exchange& exchange) {
 /// The same, but the unfinished call is another communicator's.
 int scenario_busy_elsewhere(int rank, int world, const GpuLibrary::Exchange& exchange) {
   Process self{rank, world, exchange};
-  self.share_blocks();
   const Stream stream;
   StreamOrder elsewhere;
   static std::atomic<int> gate{0};
   FreedArray data;
-  data.allocate();
-  REQUIRE(becomes_direct(self, data.get(), data.get()))
-  if (rank == 0) REQUIRE(data.replace())
-  put_input(self, data.get(), kDirectCount, 1);
+  REQUIRE(replaces_a_mapped_one(self, data))
   if (rank == 1) {
     REQUIRE(launched(ringtree_emulator::wait_until_open, 1, 1, stream, &gate) == cudaSuccess)
     elsewhere.leave(stream);
@@ -118,8 +125,7 @@ int scenario_busy_elsewhere(int rank, int world, const GpuLibrary::Exchange& exc
   gate = 1;
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess)
   REQUIRE(is_right(self, data.get(), kDirectCount, 1))
-  REQUIRE(works(self, data.get(), data.get(), kDirectCount, 2))
-  REQUIRE(is_direct(self, data.get(), data.get(), kDirectCount, 3))
+  REQUIRE(maps_it(self, data))
   self.leave();
   return 0;
 }
