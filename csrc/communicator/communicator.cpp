@@ -71,7 +71,11 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       received_(static_cast<std::size_t>(world)),
       sources_(static_cast<std::size_t>(world)),
       scratch_(segment_->layout().lane.slot_bytes),
-      stores_(static_cast<std::size_t>(world)) {}
+      ways_(static_cast<std::size_t>(world) + 1, SlotWays(segment_->layout().lane.rooms > 1)) {
+  for (const int of_window : {rank, world})
+    ways_[static_cast<std::size_t>(of_window)] = SlotWays(segment_->layout().window.rooms > 1);
+  segment_->prepare_to_write(rank);
+}
 
 Communicator::~Communicator() { leave(false); }
 
@@ -348,7 +352,7 @@ void Communicator::execute(Prepared& call, int spins) {
   Ambush ambush(*patience_, call.faults, world_);
   const bool strikes = !call.faults.empty();
   Solo team(strikes ? static_cast<Waiter&>(ambush) : *patience_, segment_->doorbells(), rank_, world_,
-            strikes ? 0 : spins, call.task.out_count * call.unit(), stores_.data());
+            strikes ? 0 : spins, call.task.out_count * call.unit(), ways_.data());
   const LinkState state{sent_.data(),    received_.data(), &window_,        sources_.data(),
                         scratch_.data(), reach_.inputs(),  reach_.outputs()};
   Links links(segment_->links(), segment_->layout(), state, digest, rank_);

@@ -189,7 +189,7 @@ class Communicator {
   WindowCursor window_{};
   std::vector<const void*> sources_;
   std::vector<std::byte> scratch_;
-  std::vector<SlotStores> stores_;
+  std::vector<SlotWays> ways_;
   std::shared_ptr<std::byte> scaled_;  ///< this rank's contribution to a premul_sum
   std::size_t scaled_bytes_ = 0;
 

@@ -13,7 +13,7 @@ namespace ringtree {
 namespace {
 
 /// In place of a piece's size: the message says where the receiver can read all of it.
-constexpr std::uint64_t kOffered = ~std::uint64_t{0};
+constexpr std::uint32_t kOffered = ~std::uint32_t{0};
 
 }  // namespace
 
@@ -83,7 +83,7 @@ Mailbox::Mailbox(Segment& segment, const Liveness& liveness, Reach& reach, int r
       spins_(spins_for(segment.world())),
       outgoing_(static_cast<std::size_t>(segment.world())),
       incoming_(static_cast<std::size_t>(segment.world())),
-      stores_(static_cast<std::size_t>(segment.world())) {}
+      ways_(static_cast<std::size_t>(segment.world()), SlotWays(false)) {}
 
 Mailbox::~Mailbox() { close(); }
 
@@ -242,7 +242,7 @@ bool Mailbox::pass_at_once(const Letter& letter, bool blocking) {
 }
 
 Solo Mailbox::team_with(Patience& patience, int spins) {
-  return {patience, segment_->doorbells(), rank_, segment_->world(), spins, 0, stores_.data()};
+  return {patience, segment_->doorbells(), rank_, segment_->world(), spins, 0, ways_.data()};
 }
 
 Sender Mailbox::sender(Lane& lane, const Letter& letter) {
@@ -270,7 +270,8 @@ bool Mailbox::move_piece(Lane& lane, const Letter& letter, std::size_t offset, s
   if (letter.outgoing) {
     Sender to = sender(lane, letter);
     const Claim slot = to.claim(team, bytes);
-    team.put(letter.peer, slot.data, letter.data + offset, bytes);
+    auto way = team.way_to(letter.peer, bytes);
+    team.put(way, slot.data, letter.data + offset, bytes);
     to.publish(team, slot, bytes);
   } else {
     Receiver from = receiver(lane, letter);

@@ -111,7 +111,7 @@ class Mailbox {
 
   std::mutex mutex_;  ///< guards all below
   std::vector<Lane> outgoing_, incoming_;
-  std::vector<SlotStores> stores_;
+  std::vector<SlotWays> ways_;
   std::vector<std::shared_ptr<Work>> finished_;  ///< whose calls are, but nobody has been told
   bool closing_ = false;
   int waiting_ = 0;  ///< threads in blocking calls

@@ -16,21 +16,28 @@
 namespace ringtree {
 namespace {
 
+/// A communicator takes the room that makes it quicker if that is at most one part of so many of what is
+/// free.
+constexpr std::size_t kShareOfSpace = 4;
+constexpr const char* kRoomy = "roomy";
+
 /// What each rank says about itself, one field a line.
 struct Introduction {
   std::string version, transport, world, reach, pid;
-  std::string name;   ///< of the segment; from rank 0 alone
-  std::string error;  ///< why rank 0 has none
+  std::string name;   ///< of the segment; this and the following from rank 0 alone
+  std::string room;   ///< kRoomy, if it is
+  std::string error;  ///< why there is none
 
   std::string text() const {
-    return version + "\n" + transport + "\n" + world + "\n" + reach + "\n" + pid + "\n" + name + "\n" + error;
+    return version + "\n" + transport + "\n" + world + "\n" + reach + "\n" + pid + "\n" + name + "\n" + room +
+           "\n" + error;
   }
 
   static Introduction parse(const std::string& text) {
     Introduction result;
     std::istringstream lines(text);
-    for (std::string* field :
-         {&result.version, &result.transport, &result.world, &result.reach, &result.pid, &result.name})
+    for (std::string* field : {&result.version, &result.transport, &result.world, &result.reach, &result.pid,
+                               &result.name, &result.room})
       std::getline(lines, *field);
     std::getline(lines, result.error, '\0');
     return result;
@@ -103,10 +110,11 @@ void meet(Segment& segment, int rank, const std::vector<int>& pids, Recorder rec
 }
 
 /// For those who look from outside, and for the names of dumps.
-void introduce(Hall& hall, int world, const std::string& name) {
+void introduce(Hall& hall, int world, bool roomy, const std::string& name) {
   const std::string random = name.substr(name.size() < 32 ? 0 : name.size() - 32);
   std::copy_n(random.begin(), std::min(random.size(), hall.name.size() - 1), hall.name.begin());
   hall.world = static_cast<std::uint32_t>(world);
+  hall.is_roomy = roomy ? 1 : 0;
   hall.layout = kSegmentLayout;
 }
 
@@ -124,19 +132,21 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
 
   const Recorder recorder = wanted_recorder();
   const std::unique_ptr<Transport> transport = make_transport(transport_name);
-  const std::size_t bytes = Segment::bytes(world);
   Introduction own{RINGTREE_VERSION,
                    transport_name,
                    std::to_string(world),
                    transport->reach(),
                    std::to_string(getpid()),
                    "",
+                   "",
                    ""};
   std::unique_ptr<Memory> memory;
   if (rank == 0) {
     try {
-      std::tie(own.name, memory) = transport->create(bytes);
-      introduce(Segment(memory->data(), world).hall(), world, own.name);
+      const bool roomy = Segment::bytes(world, true) <= transport->free_bytes() / kShareOfSpace;
+      if (roomy) own.room = kRoomy;
+      std::tie(own.name, memory) = transport->create(Segment::bytes(world, roomy));
+      introduce(Segment(memory->data(), world).hall(), world, roomy, own.name);
     } catch (const TransportError& error) {
       own.error = error.what();
     }
@@ -160,7 +170,7 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
     throw TransportError("rank " + std::to_string(rank) + ", init: on rank 0 " + ranks[0].error, {0});
 
   const Name forgotten_in_the_end(*transport, ranks[0].name);  // by every rank: rank 0 may die meanwhile
-  if (rank != 0) memory = transport->open(ranks[0].name, bytes);
+  if (rank != 0) memory = transport->open(ranks[0].name, Segment::bytes(world, ranks[0].room == kRoomy));
   Segment segment(memory->data(), world);
   std::vector<int> pids(ranks.size());
   std::transform(ranks.begin(), ranks.end(), pids.begin(),

@@ -33,6 +33,7 @@ struct alignas(kCacheLine) Hall {
   std::array<char, 44> name;   ///< of the communicator: random
   std::array<char, 64> label;  ///< what the program calls it, if anything
   std::uint32_t attached;      ///< ranks that have mapped the segment
+  std::uint32_t is_roomy;      ///< LinkLayout::of()
   std::uint64_t reach_from;    ///< the first call in which ranks ask for one another's blocks; 0: not so far
   FaultRecord fault;
   std::array<std::uint64_t, 16> decisions;  ///< by round of shrink(): 1 + the rank whose proposal was taken
@@ -40,14 +41,17 @@ struct alignas(kCacheLine) Hall {
 
 /// Differs wherever Hall or Board are laid out differently.
 inline constexpr std::uint64_t kSegmentLayout = 0x72696E6774726565U ^ (sizeof(Hall) << 40U) ^
-                                                (sizeof(Board) << 16U) ^ 1U;  // "ringtree"; count up the last
+                                                (sizeof(Board) << 16U) ^ 2U;  // "ringtree"; count up the last
 
 /// Finds the parts in the shared memory.
 class Segment {
  public:
-  Segment(std::byte* memory, int world) : memory_(memory), layout_(LinkLayout::of(world)) {}
+  Segment(std::byte* memory, int world)
+      : memory_(memory), layout_(LinkLayout::of(world, reinterpret_cast<Hall*>(memory)->is_roomy != 0)) {}
 
-  static std::size_t bytes(int world) { return head_bytes(world) + LinkLayout::of(world).bytes(); }
+  static std::size_t bytes(int world, bool roomy) {
+    return head_bytes(world) + LinkLayout::of(world, roomy).bytes();
+  }
   /// Of what comes before the links.
   static std::size_t head_bytes(int world) {
     return doorbells_offset(world) + static_cast<std::size_t>(world) * sizeof(Doorbell);
@@ -60,6 +64,9 @@ class Segment {
   Doorbell* doorbells() const { return reinterpret_cast<Doorbell*>(memory_ + doorbells_offset(world())); }
   std::byte* links() const { return memory_ + head_bytes(world()); }
 
+  /// Has pages mapped where `rank` goes round: one that is touched for the first time takes as long as
+  /// writing to it, which would look as if going round were slow.
+  void prepare_to_write(int rank) const;
   void ring_everyone() const;
 
  private:

@@ -12,9 +12,10 @@
 //   signal_all(word, v)     the same towards every rank
 //   disagree(peer, ...)     `peer` sent something that belongs to another call
 //   copy, combine           the work on elements
-//   put(reader, ...)        a copy into a slot that `reader` will look at
-//   put_for_all(...)        one into a slot that all peers will look at
-//   put_combined(...)       what put() is to copy, to combine
+//   way_to(reader, bytes)   how to write a piece to a slot that `reader` will look at, and whether it goes
+//                           round in the slot's room; way_to_all(bytes): a slot that all peers will look at
+//   put(way, ...)           a copy into that slot
+//   combining_way_to(...), put_combined(way, ...)    what way_to() and put() are to copy, to combine
 //   stream                  a copy to where this call will not look again
 //   get(peer, ...)          such a copy from the memory of a peer
 #pragma once
@@ -28,7 +29,7 @@
 #include "core/doorbell.h"
 #include "core/other_process.h"
 #include "core/platform.h"
-#include "core/slot_stores.h"
+#include "core/slot_ways.h"
 #include "core/span.h"
 #include "core/stream.h"
 
@@ -55,17 +56,17 @@ class Waiter {
 class Solo {
  public:
   /// `doorbells` is the array of all ranks' doorbells; `spins` how often to look before resting. `bytes` is
-  /// what the whole call writes for this rank's user. `stores`: towards each peer, and, as the rank's own,
+  /// what the whole call writes for this rank's user. `ways`: towards each peer, and, as the rank's own,
   /// towards all of them; null: always through the caches.
   Solo(Waiter& waiter, Doorbell* doorbells, int rank, int world, int spins, std::size_t bytes = 0,
-       SlotStores* stores = nullptr)
+       SlotWays* ways = nullptr)
       : waiter_(&waiter),
         doorbells_(doorbells),
         rank_(rank),
         world_(world),
         spins_(spins),
         bypasses_caches_(bytes >= kStreamBytes),
-        stores_(stores) {}
+        ways_(ways) {}
 
   bool leads() const { return true; }
   void sync() {}
@@ -111,30 +112,30 @@ class Solo {
     if (destination != source && count != 0) std::memcpy(destination, source, count * sizeof(T));
   }
 
+  ChosenWay way_to(int reader, std::size_t bytes) const {
+    return has_choice(bytes) ? ChosenWay(ways_[reader].of_copies(bytes)) : ChosenWay();
+  }
+  ChosenWay way_to_all(std::size_t bytes) const { return way_to(rank_, bytes); }
+  ChosenWay way_to_each(std::size_t bytes) const { return way_to(world_, bytes); }
+  ChosenWay combining_way_to(int reader, std::size_t bytes) const {
+    return has_choice(bytes) ? ChosenWay(ways_[reader].of_combinations(bytes)) : ChosenWay();
+  }
+
   template <class T>
-  void put(int reader, T* destination, const T* source, std::size_t count) {
-    const std::size_t bytes = count * sizeof(T);
-    if (stores_ == nullptr || bytes < kChosenBytes) return copy(destination, source, count);
-    store_timed(stores_[reader].of_copies(bytes), bytes, [&](Store how) {
-      if (how == Store::streamed)
-        stream_copy(destination, source, bytes);
+  void put(ChosenWay& way, T* destination, const T* source, std::size_t count) {
+    way.account(count * sizeof(T), [&] {
+      if (way.streams())
+        stream_copy(destination, source, count * sizeof(T));
       else
-        std::memcpy(destination, source, bytes);
+        copy(destination, source, count);
     });
   }
 
-  template <class T>
-  void put_for_all(T* destination, const T* source, std::size_t count) {
-    put(rank_, destination, source, count);
-  }
-
   template <class T, class Op>
-  void put_combined(int reader, T* destination, const void* const* sources, int n_sources, std::size_t count,
-                    const Op& op) {
-    const std::size_t bytes = count * sizeof(T);
-    if (stores_ == nullptr || bytes < kChosenBytes) return op(destination, sources, n_sources, count);
-    store_timed(stores_[reader].of_combinations(bytes), bytes, [&](Store how) {
-      if (how == Store::streamed)
+  void put_combined(ChosenWay& way, T* destination, const void* const* sources, int n_sources,
+                    std::size_t count, const Op& op) {
+    way.account(count * sizeof(T), [&] {
+      if (way.streams())
         stream_combined(destination, sources, n_sources, count, op);
       else
         op(destination, sources, n_sources, count);
@@ -167,13 +168,7 @@ class Solo {
   }
 
  private:
-  template <class StoreAll>
-  static void store_timed(StoreChoice& choice, std::size_t bytes, StoreAll store) {
-    const bool is_timed = choice.is_timed();
-    const std::uint64_t begin = is_timed ? precise_ns() : 0;
-    store(choice.next());
-    choice.took(bytes, is_timed ? precise_ns() - begin : 0);
-  }
+  bool has_choice(std::size_t bytes) const { return ways_ != nullptr && bytes >= kChosenBytes; }
 
   /// By way of a tile that stays in the first-level cache.
   template <class T, class Op>
@@ -208,7 +203,7 @@ class Solo {
   int world_;
   int spins_;
   bool bypasses_caches_;
-  SlotStores* stores_;
+  SlotWays* ways_;
   const std::int32_t* processes_ = nullptr;
 };
 

@@ -125,16 +125,20 @@ class Block {
                  count * sizeof(T));
   }
 
+  /// A slot has one way here.
+  struct OnlyWay {
+    __device__ static constexpr bool roams() { return false; }
+  };
+  __device__ static OnlyWay way_to(int /*reader*/, std::size_t /*bytes*/) { return {}; }
+  __device__ static OnlyWay way_to_all(std::size_t /*bytes*/) { return {}; }
+  __device__ static OnlyWay way_to_each(std::size_t /*bytes*/) { return {}; }
+  __device__ static OnlyWay combining_way_to(int /*reader*/, std::size_t /*bytes*/) { return {}; }
   template <class T>
-  __device__ void put(int /*reader*/, T* destination, const T* source, std::size_t count) {
-    copy(destination, source, count);
-  }
-  template <class T>
-  __device__ void put_for_all(T* destination, const T* source, std::size_t count) {
+  __device__ void put(OnlyWay /*way*/, T* destination, const T* source, std::size_t count) {
     copy(destination, source, count);
   }
   template <class T, class Op>
-  __device__ void put_combined(int /*reader*/, T* destination, const void* const* sources, int n_sources,
+  __device__ void put_combined(OnlyWay /*way*/, T* destination, const void* const* sources, int n_sources,
                                std::size_t count, const Op& op) {
     combine(destination, sources, n_sources, count, op);
   }

@@ -87,8 +87,8 @@ struct DeviceLayout {
     return {
         world,
         channels,
-        {kSlots, lane_bytes},
-        {kSlots, share(window_bytes, kCacheLine) * ranks},
+        {kSlots, lane_bytes, 1},
+        {kSlots, share(window_bytes, kCacheLine) * ranks, 1},
         {share(packet_bytes, 2 * kCacheLine), (packet_bytes * 3 / 16 / kCacheLine - 1) * kCacheLine, false}};
   }
 

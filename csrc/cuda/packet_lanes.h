@@ -71,14 +71,14 @@ class PacketSender : public PacketLane {
 
   /// Waits for a free slot; the caller writes the piece to `.data`.
   template <class Team>
-  __device__ Claim claim(Team& team, std::size_t /*bytes*/) const {
+  __device__ Claim claim(Team& team, std::size_t /*bytes*/, bool /*roams*/ = false) const {
     const std::uint64_t turn = cursor_->turn;
     team.await(peer_, [this](Order order) {
       if (cursor_->turn - cursor_->drained < PacketShape::kLaneSlots) return true;
       cursor_->drained = AtomicRef(drained()).load(order);  // pairs with: release()
       return cursor_->turn - cursor_->drained < PacketShape::kLaneSlots;
     });
-    return {nullptr, turn, areas_->next()};
+    return {nullptr, turn, areas_->next(), 0};
   }
 
   template <class Team>
@@ -98,7 +98,7 @@ class PacketReceiver : public PacketLane {
   /// Waits for the next piece, which must belong to this call and have `bytes` bytes.
   template <class Team, class Elsewhere = Nowhere>
   __device__ Claim arrival(Team& team, std::size_t bytes, const Elsewhere& elsewhere = {}) const {
-    const Claim claim{nullptr, cursor_->turn, areas_->next()};
+    const Claim claim{nullptr, cursor_->turn, areas_->next(), 0};
     const PacketMessage piece = message(claim, bytes);
     for (std::uint32_t i = threadIdx.x; i < piece.packets(); i += blockDim.x)
       if (!piece.take(team, peer_, slot(claim.turn), i, elsewhere)) break;

@@ -56,9 +56,9 @@ class PacketWindow {
   }
 
   template <class Team>
-  __device__ Claim claim(Team& team, std::size_t /*bytes*/) {
+  __device__ Claim claim(Team& team, std::size_t /*bytes*/, bool /*roams*/ = false) {
     await_room(team);
-    return {nullptr, turn_, staged(rank_)};
+    return {nullptr, turn_, staged(rank_), 0};
   }
 
   template <class Team>
@@ -96,9 +96,9 @@ class PacketWindow {
   }
 
   template <class Team>
-  __device__ Claim claim_parts(Team& team, std::size_t /*part_bytes*/) {
+  __device__ Claim claim_parts(Team& team, std::size_t /*part_bytes*/, bool /*roams*/) {
     await_room(team);
-    return {nullptr, turn_, staging_};
+    return {nullptr, turn_, staging_, 0};
   }
 
   template <class Team>

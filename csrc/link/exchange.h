@@ -27,8 +27,9 @@ RT_HD void store(Team& team, T* destination, const std::byte* arrived, std::size
 /// Sends `piece`.
 template <class Team, class To, class T>
 RT_HD void push(Team& team, To to, Span<const T> piece) {
-  const Claim slot = to.claim(team, piece.size_bytes());
-  team.put(to.peer(), reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  auto way = team.way_to(to.peer(), piece.size_bytes());
+  const Claim slot = to.claim(team, piece.size_bytes(), way.roams());
+  team.put(way, reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
   to.publish(team, slot, piece.size_bytes());
 }
 
@@ -55,9 +56,10 @@ RT_HD void pull_combine(Team& team, From from, Span<T> destination, Span<const T
 template <class Team, class From, class To, class T, class Op>
 RT_HD void relay(Team& team, From from, To to, Span<const T> local, const Op& op) {
   const Claim arrived = from.arrival(team, local.size_bytes());
-  const Claim slot = to.claim(team, local.size_bytes());
+  auto way = team.combining_way_to(to.peer(), local.size_bytes());
+  const Claim slot = to.claim(team, local.size_bytes(), way.roams());
   const void* sources[] = {arrived.data, local.data()};
-  team.put_combined(to.peer(), reinterpret_cast<T*>(slot.data), sources, 2, local.size(), op);
+  team.put_combined(way, reinterpret_cast<T*>(slot.data), sources, 2, local.size(), op);
   to.publish(team, slot, local.size_bytes());
   from.release(team, arrived);
 }
@@ -66,9 +68,9 @@ RT_HD void relay(Team& team, From from, To to, Span<const T> local, const Op& op
 template <class Team, class From, class To, class T>
 RT_HD void forward(Team& team, From from, To to, Span<T> piece, Store how = Store::cached) {
   const Claim arrived = from.arrival(team, piece.size_bytes());
-  const Claim slot = to.claim(team, piece.size_bytes());
-  team.put(to.peer(), reinterpret_cast<T*>(slot.data), reinterpret_cast<const T*>(arrived.data),
-           piece.size());
+  auto way = team.way_to(to.peer(), piece.size_bytes());
+  const Claim slot = to.claim(team, piece.size_bytes(), way.roams());
+  team.put(way, reinterpret_cast<T*>(slot.data), reinterpret_cast<const T*>(arrived.data), piece.size());
   to.publish(team, slot, piece.size_bytes());
   store(team, piece.data(), arrived.data, piece.size(), how);
   from.release(team, arrived);
@@ -85,8 +87,9 @@ RT_HD void assemble(Team& team, Window& window) {
 /// Shows `piece` to every peer. Returns where it lies until the turn is done.
 template <class Team, class Window, class T>
 RT_HD const std::byte* post(Team& team, Window& window, Span<const T> piece) {
-  const Claim slot = window.claim(team, piece.size_bytes());
-  team.put_for_all(reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  auto way = team.way_to_all(piece.size_bytes());
+  const Claim slot = window.claim(team, piece.size_bytes(), way.roams());
+  team.put(way, reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
   window.publish(team, slot, piece.size_bytes());
   return slot.data;
 }
@@ -94,20 +97,22 @@ RT_HD const std::byte* post(Team& team, Window& window, Span<const T> piece) {
 /// Shows it to `reader` alone.
 template <class Team, class Window, class T>
 RT_HD void post_to(Team& team, Window& window, int reader, Span<const T> piece) {
-  const Claim slot = window.claim(team, piece.size_bytes());
-  team.put(reader, reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
+  auto way = team.way_to(reader, piece.size_bytes());
+  const Claim slot = window.claim(team, piece.size_bytes(), way.roams());
+  team.put(way, reinterpret_cast<T*>(slot.data), piece.data(), piece.size());
   window.publish_to(team, reader, slot, piece.size_bytes());
 }
 
 /// Shows every other rank a part of its own: part_of(peer), of `width` elements at most.
 template <class T, class Team, class Links, class Window, class PartOf>
 RT_HD void post_parts(Team& team, Links& links, Window& window, std::size_t width, PartOf part_of) {
-  const Claim slot = window.claim_parts(team, width * sizeof(T));
+  auto way = team.way_to_each(width * sizeof(T));
+  const Claim slot = window.claim_parts(team, width * sizeof(T), way.roams());
   const std::size_t stride = window.part_stride(width * sizeof(T));
   for (int peer = 0; peer < links.world(); ++peer) {
     if (peer == links.rank()) continue;
     const Span<const T> part = part_of(peer);
-    team.put(peer, reinterpret_cast<T*>(slot.data + static_cast<unsigned>(peer) * stride), part.data(),
+    team.put(way, reinterpret_cast<T*>(slot.data + static_cast<unsigned>(peer) * stride), part.data(),
              part.size());
   }
   window.publish_parts(team, slot, width * sizeof(T));

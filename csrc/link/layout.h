@@ -18,9 +18,14 @@ struct LinkLayout {
   /// them was briefly descheduled (docs/measuring.md).
   static constexpr int kSlots = 4;
 
+  /// Pieces that a large slot has room for, where there is memory for it: in so many slots its writer comes
+  /// back to a line when a second-level cache of 1 MiB has lost it.
+  static constexpr int kRooms = 4;
+
   /// Pieces are sized so that what one rank touches in a round stays in a 1 MiB second-level cache, and
-  /// shrink with the number of pairs, so that the segment of 64 ranks stays near 300 MiB.
-  RT_HD static constexpr LinkLayout of(int world) {
+  /// shrink with the number of pairs, so that the segment of 64 ranks stays near 300 MiB. `roomy`: writers
+  /// may go round, in windows of up to 8 ranks, in lanes of up to 4.
+  RT_HD static constexpr LinkLayout of(int world, bool roomy = false) {
     const std::size_t kib = 1024;
     const std::size_t lane = (world <= 4    ? 128
                               : world <= 8  ? 64
@@ -31,7 +36,10 @@ struct LinkLayout {
     const std::size_t ranks = static_cast<std::size_t>(world);
     const std::size_t each = 256 * kib / ranks / kCacheLine * kCacheLine;  // a peer's share of a window slot
     const std::size_t mail = world <= 4 ? lane : lane / 4;  // a quarter of the room, for 0.7 of the bandwidth
-    return {world, {kSlots, lane}, {kSlots, mail}, {kSlots, (each < kCacheLine ? kCacheLine : each) * ranks}};
+    return {world,
+            {kSlots, lane, roomy && world <= 4 ? kRooms : 1},
+            {kSlots, mail, 1},
+            {kSlots, (each < kCacheLine ? kCacheLine : each) * ranks, roomy && world <= 8 ? kRooms : 1}};
   }
 
   RT_HD constexpr std::size_t consumed_offset() const { return 0; }

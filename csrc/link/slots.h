@@ -23,12 +23,14 @@ namespace ringtree {
 struct alignas(kCacheLine) SlotHeader {
   std::uint64_t filled;  ///< turn + 1 of the message inside
   std::uint64_t digest;  ///< of the call the message belongs to
-  std::uint64_t bytes;
+  std::uint32_t bytes;
+  std::uint32_t offset;  ///< behind this header, of a piece that does not fit `small`
   std::byte small[kCacheLine - 3 * sizeof(std::uint64_t)];
 
-  /// Where the `size` bytes of a piece lie: here, or in the payload behind this header.
-  RT_HD std::byte* data(std::size_t size) {
-    return size <= sizeof(small) ? small : reinterpret_cast<std::byte*>(this + 1);
+  /// Where the `size` bytes of a piece lie: here, or behind this header.
+  RT_HD std::byte* data(std::size_t size) { return data_at(offset, size); }
+  RT_HD std::byte* data_at(std::uint32_t place, std::size_t size) {
+    return size <= sizeof(small) ? small : reinterpret_cast<std::byte*>(this + 1) + place;
   }
 };
 
@@ -37,14 +39,24 @@ struct alignas(kCacheLine) Counter {
 };
 
 struct SlotShape {
-  int slots;
-  std::size_t slot_bytes;  ///< payload; a multiple of the cache line
+  int slots;               ///< a power of two
+  std::size_t slot_bytes;  ///< of a piece, at most; a multiple of the cache line
+  int rooms;               ///< for so many pieces, one of which is there at a time (core/slot_ways.h)
 
-  RT_HD constexpr std::size_t stride() const { return sizeof(SlotHeader) + slot_bytes; }
+  RT_HD constexpr std::size_t room_bytes() const { return static_cast<unsigned>(rooms) * slot_bytes; }
+  RT_HD constexpr std::size_t stride() const { return sizeof(SlotHeader) + room_bytes(); }
   RT_HD constexpr std::size_t bytes() const { return static_cast<std::size_t>(slots) * stride(); }
 
   RT_HD SlotHeader& at(std::byte* slots_begin, std::uint64_t turn) const {
-    return *reinterpret_cast<SlotHeader*>(slots_begin + (turn % static_cast<unsigned>(slots)) * stride());
+    return *reinterpret_cast<SlotHeader*>(slots_begin +
+                                          (turn & (static_cast<unsigned>(slots) - 1)) * stride());
+  }
+
+  /// Where a piece of `bytes` bytes lies behind its header if its writer goes round.
+  RT_HD std::uint32_t offset_of(std::uint64_t turn, std::size_t bytes) const {
+    const std::size_t lines = (bytes + kCacheLine - 1) / kCacheLine;
+    const std::uint64_t round = turn / static_cast<unsigned>(slots);
+    return static_cast<std::uint32_t>(round % (room_bytes() / kCacheLine / lines) * lines * kCacheLine);
   }
 };
 
@@ -59,7 +71,22 @@ struct Claim {
   SlotHeader* header;
   std::uint64_t turn;
   std::byte* data;
+  std::uint32_t offset;  ///< of the header, for its writer
 };
+
+/// The slot of `turn` for its writer, who goes round in its room or not.
+RT_HD inline Claim claim_of(SlotHeader& header, SlotShape shape, std::uint64_t turn, std::size_t bytes,
+                            bool roams) {
+  const std::uint32_t offset = roams ? shape.offset_of(turn, bytes) : 0;
+  return {&header, turn, header.data_at(offset, bytes), offset};
+}
+
+/// Says what is in the slot; for the leader, before it hands the slot over.
+RT_HD inline void label(const Claim& claim, std::uint64_t digest, std::size_t bytes) {
+  claim.header->digest = digest;
+  const std::uint64_t both = bytes | std::uint64_t{claim.offset} << 32U;
+  __builtin_memcpy(&claim.header->bytes, &both, 8);
+}
 
 class Sender {
  public:
@@ -83,21 +110,19 @@ class Sender {
     return cursor_->drained > turn;
   }
 
-  /// Waits for a free slot; the caller writes the piece to `.data`.
+  /// Waits for a free slot; the caller writes the piece to `.data`. `roams`: goes round in the slot's room.
   template <class Team>
-  RT_HD Claim claim(Team& team, std::size_t bytes) {
+  RT_HD Claim claim(Team& team, std::size_t bytes, bool roams = false) {
     const std::uint64_t turn = cursor_->turn;
     team.await(peer_, [this](Order order) { return ready(order); });
-    SlotHeader& header = shape_.at(lane_ + sizeof(Counter), turn);
-    return {&header, turn, header.data(bytes)};
+    return claim_of(shape_.at(lane_ + sizeof(Counter), turn), shape_, turn, bytes, roams);
   }
 
   /// Hands the slot over.
   template <class Team>
   RT_HD void publish(Team& team, const Claim& claim, std::size_t bytes) {
     if (team.leads()) {
-      claim.header->digest = digest_;
-      claim.header->bytes = bytes;
+      label(claim, digest_, bytes);
       cursor_->turn = claim.turn + 1;
     }
     team.signal(peer_, claim.header->filled, claim.turn + 1);  // pairs with: the load in arrival()
@@ -134,7 +159,7 @@ class Receiver {
     team.await(peer_, [this](Order order) { return ready(order); });
     if (!team.gave_up() && (header.digest != digest_ || header.bytes != bytes))
       team.disagree(peer_, header.bytes, bytes);
-    return {&header, turn, header.data(bytes)};
+    return {&header, turn, header.data(bytes), 0};
   }
 
   /// Gives the slot back.

@@ -28,8 +28,9 @@ RT_HD void climb(Team& team, Links& links, const TreePlace& place, Span<const T>
     team.combine(result.data(), sources, operands, local.size(), op.closing());
   } else {
     auto parent = links.to(place.parent);
-    const Claim slot = parent.claim(team, bytes);
-    team.put_combined(place.parent, reinterpret_cast<T*>(slot.data), sources, operands, local.size(), op);
+    auto way = team.combining_way_to(place.parent, bytes);
+    const Claim slot = parent.claim(team, bytes, way.roams());
+    team.put_combined(way, reinterpret_cast<T*>(slot.data), sources, operands, local.size(), op);
     parent.publish(team, slot, bytes);
   }
   for (int side = 0; side < 2; ++side)

@@ -69,9 +69,9 @@ class WindowOver {
     return elements_each<T>();
   }
 
-  /// Waits until the own window has a slot that nobody reads any more.
+  /// Waits until the own window has a slot that nobody reads any more. `roams`: goes round in its room.
   template <class Team>
-  RT_HD Claim claim(Team& team, std::size_t bytes) {
+  RT_HD Claim claim(Team& team, std::size_t bytes, bool roams = false) {
     const std::uint64_t turn = cursor_->turn;
     const auto await_room = [&](int peer, auto& one) {
       if (peer == rank_) return;
@@ -82,21 +82,20 @@ class WindowOver {
     };
     team.apart(world_, await_room, [](int) {});
     if (team.leads() && !is_free(turn, cursor_->consumed)) note_consumed(turn);
-    SlotHeader& header = slot(rank_, turn);
-    return {&header, turn, header.data(bytes)};
+    return claim_of(slot(rank_, turn), shape_, turn, bytes, roams);
   }
 
   /// Shows the slot to all peers.
   template <class Team>
   RT_HD void publish(Team& team, const Claim& claim, std::size_t bytes) {
-    label(team, claim, bytes);
+    if (team.leads()) label(claim, digest_, bytes);
     team.signal_all(claim.header->filled, claim.turn + 1);  // pairs with: the load in view()
   }
 
   /// Shows it to `reader`, the only one that will look.
   template <class Team>
   RT_HD void publish_to(Team& team, int reader, const Claim& claim, std::size_t bytes) {
-    label(team, claim, bytes);
+    if (team.leads()) label(claim, digest_, bytes);
     team.signal(reader, claim.header->filled, claim.turn + 1);  // pairs with: the load in view()
   }
 
@@ -137,8 +136,8 @@ class WindowOver {
   RT_HD std::size_t part_stride(std::size_t part_bytes) const { return part_bytes; }
 
   template <class Team>
-  RT_HD Claim claim_parts(Team& team, std::size_t part_bytes) {
-    return claim(team, part_bytes * static_cast<unsigned>(world_));
+  RT_HD Claim claim_parts(Team& team, std::size_t part_bytes, bool roams) {
+    return claim(team, part_bytes * static_cast<unsigned>(world_), roams);
   }
   template <class Team>
   RT_HD void publish_parts(Team& team, const Claim& claim, std::size_t part_bytes) {
@@ -166,13 +165,6 @@ class WindowOver {
  private:
   RT_HD SlotHeader& slot(int rank, std::uint64_t turn) const {
     return shape_.at(places_.window_of(rank), turn);
-  }
-
-  template <class Team>
-  RT_HD void label(Team& team, const Claim& claim, std::size_t bytes) const {
-    if (!team.leads()) return;
-    claim.header->digest = digest_;
-    claim.header->bytes = bytes;
   }
 
   RT_HD std::size_t own_part(std::size_t part_bytes) const {

@@ -29,12 +29,6 @@ class Mapping : public Memory {
 
 std::string mebibytes(std::size_t bytes) { return std::to_string((bytes + (1U << 20U) - 1) >> 20U) + " MiB"; }
 
-std::string free_space() {
-  struct statvfs space{};
-  if (statvfs(kDirectory, &space) != 0) return "an unknown amount";
-  return mebibytes(static_cast<std::size_t>(space.f_bavail) * space.f_frsize);
-}
-
 std::unique_ptr<Memory> map(const Descriptor& file, std::size_t size) {
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file.number(), 0);
   if (data == MAP_FAILED)
@@ -55,6 +49,11 @@ class ShmTransport : public Transport {
     return boot + ":" + std::to_string(directory.st_dev);
   }
 
+  std::size_t free_bytes() const override {
+    struct statvfs space{};
+    return statvfs(kDirectory, &space) == 0 ? static_cast<std::size_t>(space.f_bavail) * space.f_frsize : 0;
+  }
+
   std::pair<std::string, std::unique_ptr<Memory>> create(std::size_t size) override {
     const std::string name = "/ringtree-" + random_name();
     const Descriptor file(shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
@@ -65,7 +64,7 @@ class ShmTransport : public Transport {
     if (const int error = posix_fallocate(file.number(), 0, static_cast<off_t>(size)); error != 0) {
       forget(name);
       throw TransportError("the communicator needs " + mebibytes(size) + " in " + kDirectory +
-                           ", which has " + free_space() + " free (" + std::strerror(error) +
+                           ", which has " + mebibytes(free_bytes()) + " free (" + std::strerror(error) +
                            "): free some or mount it larger (docker run --shm-size)");
     }
     try {

@@ -1,7 +1,8 @@
 // Ranks that are threads of one process: plain memory, found by name in a table of the process.
+#include <sys/mman.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <new>
@@ -13,13 +14,14 @@ namespace ringtree {
 namespace {
 
 struct Pages {
-  explicit Pages(std::size_t size)
-      : size(size), data(static_cast<std::byte*>(::operator new(size, std::align_val_t{4096}))) {
-    std::fill_n(data, size, std::byte{0});
+  explicit Pages(std::size_t size) : size(size) {
+    void* mapped = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    data = static_cast<std::byte*>(mapped);
   }
   Pages(const Pages&) = delete;
   Pages& operator=(const Pages&) = delete;
-  ~Pages() { ::operator delete(data, std::align_val_t{4096}); }
+  ~Pages() { munmap(data, size); }
 
   std::size_t size;
   std::byte* data;
@@ -48,6 +50,8 @@ class SharedPages : public Memory {
 class ThreadsTransport : public Transport {
  public:
   std::string reach() const override { return "process " + std::to_string(getpid()); }
+
+  std::size_t free_bytes() const override { return std::numeric_limits<std::size_t>::max(); }
 
   std::pair<std::string, std::unique_ptr<Memory>> create(std::size_t size) override {
     const std::string name = random_name();

@@ -32,6 +32,9 @@ class Transport {
   /// Equal on two ranks exactly if they can reach each other through this transport.
   virtual std::string reach() const = 0;
 
+  /// How much more there is for create(), as far as is known.
+  virtual std::size_t free_bytes() const = 0;
+
   /// Memory of `size` bytes, and the name under which other ranks open it. Throws TransportError.
   virtual std::pair<std::string, std::unique_ptr<Memory>> create(std::size_t size) = 0;
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ringtree as rt
 from contract.attempts import (
@@ -141,6 +142,23 @@ def test_a_shm_too_small_for_the_communicator_is_told_to_all_ranks(kib: int, bal
             line,
         )
     assert left == "[]"
+
+
+def space_taken(comm: rt.Communicator) -> str:
+    """MiB of /dev/shm that the communicator has, and the sum of a call whose pieces go round in its slots."""
+    space = os.statvfs("/dev/shm")
+    taken = (space.f_blocks - space.f_bfree) * space.f_frsize
+    x = np.ones(1 << 20, np.float32)
+    for _ in range(40):
+        comm.all_reduce(x)
+        x /= 2
+    return f"{taken / 2**20:.0f} {x.sum():.0f}"
+
+
+# docs/launching.md says how much it is.
+@pytest.mark.parametrize(("kib", "mib"), [(65_536, 13), (49_152, 4)], ids=["roomy", "tight"])
+def test_a_communicator_takes_more_where_there_is_plenty(kib: int, mib: int) -> None:
+    assert with_small_shm(space_taken, kib) == [f"{mib} {1 << 20}"] * 2 + ["[]"]
 
 
 def split_without_space(comm: rt.Communicator) -> str:

@@ -18,6 +18,7 @@ namespace ringtree::testing {
 class CountedTransport : public Transport {
  public:
   std::string reach() const override { return shm_->reach(); }
+  std::size_t free_bytes() const override { return shm_->free_bytes(); }
   std::pair<std::string, std::unique_ptr<Memory>> create(std::size_t size) override {
     ++names_;
     return shm_->create(size);

@@ -206,16 +206,20 @@ class TraceTeam {
     std::memmove(destination, source, count * sizeof(T));
     ledger_->move(rank_, source, destination, count * sizeof(T));
   }
+  /// A slot has one way here.
+  struct OnlyWay {
+    static constexpr bool roams() { return false; }
+  };
+  static OnlyWay way_to(int /*reader*/, std::size_t /*bytes*/) { return {}; }
+  static OnlyWay way_to_all(std::size_t /*bytes*/) { return {}; }
+  static OnlyWay way_to_each(std::size_t /*bytes*/) { return {}; }
+  static OnlyWay combining_way_to(int /*reader*/, std::size_t /*bytes*/) { return {}; }
   template <class T>
-  void put(int /*reader*/, T* destination, const T* source, std::size_t count) {
+  void put(OnlyWay /*way*/, T* destination, const T* source, std::size_t count) {
     copy(destination, source, count);
   }
   template <class T>
-  void put_for_all(T* destination, const T* source, std::size_t count) {
-    copy(destination, source, count);
-  }
-  template <class T>
-  void put_combined(int /*reader*/, T* destination, const void* const* sources, int n_sources,
+  void put_combined(OnlyWay /*way*/, T* destination, const void* const* sources, int n_sources,
                     std::size_t count, const Combine& op) {
     combine(destination, sources, n_sources, count, op);
   }

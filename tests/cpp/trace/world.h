@@ -125,9 +125,9 @@ template <class Algorithm>
 Outcome run(const Call& call) {
   const std::size_t lane = call.piece * sizeof(Symbol);
   const LinkLayout layout{call.world,
-                          {LinkLayout::kSlots, lane},
-                          {LinkLayout::kSlots, kCacheLine},
-                          {LinkLayout::kSlots, lane * call.ranks()}};
+                          {LinkLayout::kSlots, lane, 1},
+                          {LinkLayout::kSlots, kCacheLine, 1},
+                          {LinkLayout::kSlots, lane * call.ranks(), 1}};
   const SparseMemory memory(layout.bytes());
   Ledger ledger(memory.data(), layout);
 
