@@ -26,7 +26,7 @@ struct Introduction {
   std::string version, transport, world, reach, pid;
   std::string name;   ///< of the segment; this and the following from rank 0 alone
   std::string room;   ///< kRoomy, if it is
-  std::string error;  ///< why there is none
+  std::string error;  ///< why there is no segment
 
   std::string text() const {
     return version + "\n" + transport + "\n" + world + "\n" + reach + "\n" + pid + "\n" + name + "\n" + room +

@@ -84,8 +84,8 @@ RT_HD inline Claim claim_of(SlotHeader& header, SlotShape shape, std::uint64_t t
 /// Says what is in the slot; for the leader, before it hands the slot over.
 RT_HD inline void label(const Claim& claim, std::uint64_t digest, std::size_t bytes) {
   claim.header->digest = digest;
-  const std::uint64_t both = bytes | std::uint64_t{claim.offset} << 32U;
-  __builtin_memcpy(&claim.header->bytes, &both, 8);
+  claim.header->bytes = static_cast<std::uint32_t>(bytes);
+  claim.header->offset = claim.offset;
 }
 
 class Sender {
