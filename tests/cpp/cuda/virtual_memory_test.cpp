@@ -89,9 +89,10 @@ int scenario_freed(int rank, int world, const GpuLibrary::Exchange& exchange) {
     const VirtualArray data({1});
     REQUIRE(becomes_direct(self, data.at(0), data.at(0), 100, static_cast<int>(i)))
   }
-  // The last one's chunk here and its peer's; those before it are free.
+  // The last one's chunk here and its peer's; those before it are free, but perhaps the ones just before: an
+  // owner gives a chunk back when it publishes the next but one, if its peer had not closed it before.
   const ringtree_emulator::Statistics now = ringtree_emulator::statistics();
-  REQUIRE(now.memory_handles <= 2 && now.mapped_chunks <= 2)
+  REQUIRE(now.memory_handles <= 4 && now.mapped_chunks <= 4)
   const VirtualArray data({1});
   REQUIRE(works(self, data.at(0), data.at(0)) && !is_direct(self, data.at(0), data.at(0)))
   const Buffers ordinary(1, kSmallestMappedBytes);
