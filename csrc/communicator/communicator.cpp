@@ -71,9 +71,7 @@ Communicator::Communicator(const std::string& transport, int rank, int world, do
       received_(static_cast<std::size_t>(world)),
       sources_(static_cast<std::size_t>(world)),
       scratch_(segment_->layout().lane.slot_bytes),
-      ways_(static_cast<std::size_t>(world) + 1, SlotWays(segment_->layout().lane.rooms > 1)) {
-  for (const int of_window : {rank, world})
-    ways_[static_cast<std::size_t>(of_window)] = SlotWays(segment_->layout().window.rooms > 1);
+      ways_(static_cast<std::size_t>(world), SlotWays(segment_->layout().window.rooms > 1)) {
   segment_->prepare_to_write(rank);
 }
 

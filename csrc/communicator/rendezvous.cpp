@@ -16,9 +16,13 @@
 namespace ringtree {
 namespace {
 
-/// A communicator takes the room that makes it quicker if that is at most one part of so many of what is
-/// free.
-constexpr std::size_t kShareOfSpace = 4;
+/// Whether writers get room to go round in: where ranks share cores, and so caches, it would be in their way,
+/// and it may take only a part of what is free.
+bool wants_room(int world, const Transport& transport) {
+  constexpr std::size_t kShare = 4;
+  return !is_oversubscribed(world) && Segment::bytes(world, true) <= transport.free_bytes() / kShare;
+}
+
 constexpr const char* kRoomy = "roomy";
 
 /// What each rank says about itself, one field a line.
@@ -143,7 +147,7 @@ std::unique_ptr<Memory> join(const std::string& transport_name, int rank, int wo
   std::unique_ptr<Memory> memory;
   if (rank == 0) {
     try {
-      const bool roomy = Segment::bytes(world, true) <= transport->free_bytes() / kShareOfSpace;
+      const bool roomy = wants_room(world, *transport);
       if (roomy) own.room = kRoomy;
       std::tie(own.name, memory) = transport->create(Segment::bytes(world, roomy));
       introduce(Segment(memory->data(), world).hall(), world, roomy, own.name);

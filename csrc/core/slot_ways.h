@@ -36,15 +36,15 @@ class WayChoice {
   /// How to write the next piece.
   SlotWay next() const { return is_trying_ ? other() : preferred_; }
 
-  /// Whether took() wants to know of the next piece: of all of a trial, else of one in eight.
+  /// Whether took() wants to know of the next piece: of all of a trial, else of one in seven.
   bool is_timed() const { return is_trying_ || pieces_ % kPiecesPerSample == 0; }
 
   /// After each piece; `ns` means something where it was timed.
   void took(std::size_t bytes, std::uint64_t ns);
 
  private:
-  static constexpr unsigned kPiecesPerSample = 7;                    ///< odd: rounds of calls are not
-  static constexpr unsigned kShortestPause = 2, kLongestPause = 64;  // samples
+  static constexpr unsigned kPiecesPerSample = 7;                     ///< odd: rounds of calls are not
+  static constexpr unsigned kShortestPause = 2, kLongestPause = 256;  // samples
   static constexpr float kUnknown = std::numeric_limits<float>::infinity();
 
   /// Trials take the other ways in turn.

@@ -13,8 +13,8 @@
 //   disagree(peer, ...)     `peer` sent something that belongs to another call
 //   copy, combine           the work on elements
 //   way_to(reader, bytes)   how to write a piece to a slot that `reader` will look at, and whether it goes
-//                           round in the slot's room; way_to_all(bytes): a slot that all peers will look at;
-//                           way_to_each(bytes): one with a part of `bytes` bytes for each of them
+//                           round in the slot's room; way_to_all(bytes): a slot that all peers will look at
+//   roams_to_any(bytes)     whether a slot with a part of `bytes` bytes for each peer is one to go round in
 //   put(way, ...)           a copy into that slot
 //   combining_way_to(...), put_combined(way, ...)    what way_to() and put() are to copy, to combine
 //   stream                  a copy to where this call will not look again
@@ -57,8 +57,8 @@ class Waiter {
 class Solo {
  public:
   /// `doorbells` is the array of all ranks' doorbells; `spins` how often to look before resting. `bytes` is
-  /// what the whole call writes for this rank's user. `ways`: towards each peer, as the rank's own
-  /// towards all of them, and one more for turns with a part for each; null: always through the caches.
+  /// what the whole call writes for this rank's user. `ways`: towards each peer, and, as the rank's own,
+  /// towards all of them; null: always through the caches.
   Solo(Waiter& waiter, Doorbell* doorbells, int rank, int world, int spins, std::size_t bytes = 0,
        SlotWays* ways = nullptr)
       : waiter_(&waiter),
@@ -117,9 +117,15 @@ class Solo {
     return has_choice(bytes) ? ChosenWay(ways_[reader].of_copies(bytes)) : ChosenWay();
   }
   ChosenWay way_to_all(std::size_t bytes) const { return way_to(rank_, bytes); }
-  ChosenWay way_to_each(std::size_t bytes) const { return way_to(world_, bytes); }
   ChosenWay combining_way_to(int reader, std::size_t bytes) const {
     return has_choice(bytes) ? ChosenWay(ways_[reader].of_combinations(bytes)) : ChosenWay();
+  }
+
+  bool roams_to_any(std::size_t bytes) const {
+    if (!has_choice(bytes)) return false;
+    for (int peer = 0; peer < world_; ++peer)
+      if (peer != rank_ && ways_[peer].of_copies(bytes).next() == SlotWay::roaming) return true;
+    return false;
   }
 
   template <class T>

@@ -131,8 +131,8 @@ class Block {
   };
   __device__ static OnlyWay way_to(int /*reader*/, std::size_t /*bytes*/) { return {}; }
   __device__ static OnlyWay way_to_all(std::size_t /*bytes*/) { return {}; }
-  __device__ static OnlyWay way_to_each(std::size_t /*bytes*/) { return {}; }
   __device__ static OnlyWay combining_way_to(int /*reader*/, std::size_t /*bytes*/) { return {}; }
+  __device__ static constexpr bool roams_to_any(std::size_t /*bytes*/) { return false; }
   template <class T>
   __device__ void put(OnlyWay /*way*/, T* destination, const T* source, std::size_t count) {
     copy(destination, source, count);

@@ -86,15 +86,8 @@ SharedBlocks::SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is
       post_(rank_, is_near_, exchange),
       mapped_(is_near_.size()) {}
 
-bool SharedBlocks::is_behind() const {
-  for (std::size_t peer = 0; peer < is_near_.size(); ++peer)
-    if (!is_near_[peer] && (mapped_[peer].allocations.size() < AtomicRef(tables_[peer].count).load(relaxed) ||
-                            mapped_[peer].runs.size() < AtomicRef(tables_[peer].run_count).load(relaxed)))
-      return true;
-  return false;
-}
-
-void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes, bool is_idle) {
+void SharedBlocks::describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes,
+                            const IsIdle& is_idle) {
   const BesideCapture allowed;
   const bool is_one = offer.out == offer.in;
   offer.in_place = place_of(offer.in, is_one ? std::max(in_bytes, out_bytes) : in_bytes);
@@ -203,13 +196,14 @@ std::uint32_t SharedBlocks::number_of_run(std::vector<Chunk> chunks) {
 /// In the peer's order, so that one number says what is mapped. What has been freed needs no mapping: no
 /// array lies there. What cannot be mapped holds up what comes behind it, and is tried again: by the next
 /// call, then after 2, 4, 8, ... calls, since each attempt is one of the driver's functions.
-void SharedBlocks::map_new_allocations(std::size_t peer, bool is_idle) {
+void SharedBlocks::map_new_allocations(std::size_t peer, const IsIdle& is_idle) {
   constexpr unsigned kLongestPause = 7;  // 128 calls
   GpuBlockTable& table = tables_[peer];
   Mapped& mapped = mapped_[peer];
   const std::uint64_t count = AtomicRef(table.count).load(acquire);
   if (mapped.allocations.size() == count) return;
-  if (is_idle && close_what_is_gone(mapped.allocations, table.entries, own_->blocks[peer].bases[kAllocation]))
+  if (is_idle() &&
+      close_what_is_gone(mapped.allocations, table.entries, own_->blocks[peer].bases[kAllocation]))
     mapped.failures = 0;
   if (mapped.failures != 0 && ++mapped.calls < 1U << std::min(mapped.failures - 1, kLongestPause)) return;
   while (mapped.allocations.size() < count) {
@@ -264,13 +258,13 @@ void SharedBlocks::send_new_runs() {
 }
 
 /// As map_new_allocations(), but tried again by every call.
-void SharedBlocks::map_new_runs(std::size_t peer, bool is_idle) {
+void SharedBlocks::map_new_runs(std::size_t peer, const IsIdle& is_idle) {
   GpuBlockTable& table = tables_[peer];
   std::vector<std::optional<MappedRun>>& runs = mapped_[peer].runs;
   std::vector<Descriptor>& arrived = mapped_[peer].arrived;
   const std::uint64_t count = AtomicRef(table.run_count).load(acquire);
   if (runs.size() == count) return;
-  if (is_idle) close_what_is_gone(runs, table.runs, own_->blocks[peer].bases[kRun]);
+  if (is_idle()) close_what_is_gone(runs, table.runs, own_->blocks[peer].bases[kRun]);
   while (runs.size() < count) {
     if (arrived.empty()) arrived = post_.receive(peer);
     if (arrived.empty()) return;

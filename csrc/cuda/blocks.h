@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <vector>
@@ -31,12 +32,12 @@ class SharedBlocks {
   SharedBlocks(GpuBlockTable* tables, int rank, std::vector<bool> is_near, const GpuExchange& exchange,
                HostShare& own);
 
-  /// Whether a peer has published what is not mapped yet.
-  bool is_behind() const;
+  /// Whether nothing waits on this GPU for this rank, so that what peers have freed can be closed, which
+  /// waits for the GPU. Asked only if a peer has published something.
+  using IsIdle = std::function<bool()>;
 
-  /// Says in `offer` where its buffers lie, and what is mapped of the peers. `is_idle`: nothing waits on this
-  /// GPU for this rank, so that what peers have freed can be closed, which waits for the GPU.
-  void describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes, bool is_idle);
+  /// Says in `offer` where its buffers lie, and what is mapped of the peers.
+  void describe(DeviceOffer& offer, std::size_t in_bytes, std::size_t out_bytes, const IsIdle& is_idle);
 
  private:
   /// What cudaMalloc gave. Another allocation may begin at the same address later; it has another identity.
@@ -65,10 +66,10 @@ class SharedBlocks {
   void mark_what_is_gone();
   BufferPlace place_in_run(const void* memory, std::size_t bytes);
   std::uint32_t number_of_run(std::vector<Chunk> chunks);
-  void map_new_allocations(std::size_t peer, bool is_idle);
+  void map_new_allocations(std::size_t peer, const IsIdle& is_idle);
   void forget_runs_that_are_gone();
   void send_new_runs();
-  void map_new_runs(std::size_t peer, bool is_idle);
+  void map_new_runs(std::size_t peer, const IsIdle& is_idle);
 
   GpuBlockTable* tables_;
   std::size_t rank_;

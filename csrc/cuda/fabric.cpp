@@ -268,8 +268,7 @@ void Fabric::launch(const GpuTask& task, std::span<const GpuBuffers> buffers, cu
     call.buffers[0].out_is_plain = is_plain(buffers[0].out);
   }
   if (task.fallback >= 0 && blocks_)
-    blocks_->describe(call.buffers[0], call.in_bytes, call.out_bytes,
-                      blocks_->is_behind() && is_idle(stream));
+    blocks_->describe(call.buffers[0], call.in_bytes, call.out_bytes, [&] { return is_idle(stream); });
   launched_ = task.sequence;
   launch_kernel(task.algorithm, call, packet_bytes, stream);
   if (task.fallback < 0) return;

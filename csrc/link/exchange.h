@@ -106,12 +106,12 @@ RT_HD void post_to(Team& team, Window& window, int reader, Span<const T> piece) 
 /// Shows every other rank a part of its own: part_of(peer), of `width` elements at most.
 template <class T, class Team, class Links, class Window, class PartOf>
 RT_HD void post_parts(Team& team, Links& links, Window& window, std::size_t width, PartOf part_of) {
-  auto way = team.way_to_each(width * sizeof(T));
-  const Claim slot = window.claim_parts(team, width * sizeof(T), way.roams());
+  const Claim slot = window.claim_parts(team, width * sizeof(T), team.roams_to_any(width * sizeof(T)));
   const std::size_t stride = window.part_stride(width * sizeof(T));
   for (int peer = 0; peer < links.world(); ++peer) {
     if (peer == links.rank()) continue;
     const Span<const T> part = part_of(peer);
+    auto way = team.way_to(peer, part.size_bytes());
     team.put(way, reinterpret_cast<T*>(slot.data + static_cast<unsigned>(peer) * stride), part.data(),
              part.size());
   }

@@ -18,8 +18,8 @@ struct LinkLayout {
   /// them was briefly descheduled (docs/measuring.md).
   static constexpr int kSlots = 4;
 
-  /// Pieces that a large slot has room for, where there is memory for it: in so many slots its writer comes
-  /// back to a line when a second-level cache of 1 MiB has lost it.
+  /// Pieces that a large slot has room for, where there are memory and cores for it: in so many slots its
+  /// writer comes back to a line when a second-level cache of 1 MiB has lost it.
   static constexpr int kRooms = 4;
 
   /// Pieces are sized so that what one rank touches in a round stays in a 1 MiB second-level cache, and

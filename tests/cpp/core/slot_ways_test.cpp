@@ -46,61 +46,61 @@ int count_of(SlotWay way, WayChoice& choice, const Machine& machine, int pieces,
   return count;
 }
 
-/// The way that is quickest on `machine`, by much.
+/// The way that is quickest on `machine`, by much, and how many of the first 100 pieces at least go it.
 struct Case {
   Machine machine;
   SlotWay best;
+  int soon;
 };
-const Case kCases[] = {{kUnderOneCache, SlotWay::cached},
-                       {kUnderTwoCaches, SlotWay::roaming},
-                       {kBetweenSockets, SlotWay::streamed}};
+const Case kCases[] = {{kUnderOneCache, SlotWay::cached, 80},
+                       {kUnderTwoCaches, SlotWay::roaming, 25},
+                       {kBetweenSockets, SlotWay::streamed, 75}};
 
 TEST(WayChoice, BeginsInTheCaches) { EXPECT_EQ(WayChoice().next(), SlotWay::cached); }
 
 TEST(WayChoice, TakesTheQuickestWayOfEachMachine) {
-  for (const auto& [machine, best] : kCases) {
+  for (const auto& [machine, best, soon] : kCases) {
     WayChoice choice;
-    count_of(best, choice, machine, 200);
-    EXPECT_GE(count_of(best, choice, machine, 1000), 850);
-    EXPECT_GE(count_of(best, choice, machine, 10'000), 9750) << "trials become rare";
+    EXPECT_GE(count_of(best, choice, machine, 100), soon);
+    EXPECT_GE(count_of(best, choice, machine, 1000), 950);
+    EXPECT_GE(count_of(best, choice, machine, 10'000), 9950) << "trials become rare";
     EXPECT_LT(count_of(best, choice, machine, 10'000), 10'000) << "and go on";
   }
 }
 
 TEST(WayChoice, RoamsOnlyWhereThereIsRoom) {
-  WayChoice choice(false);
-  EXPECT_EQ(count_of(SlotWay::roaming, choice, kUnderTwoCaches, 10'000), 0);
-  EXPECT_GE(count_of(SlotWay::streamed, choice, kUnderTwoCaches, 10'000), 9750);
+  for (const Machine& machine : {kUnderTwoCaches, kBetweenSockets}) {
+    WayChoice choice(false);
+    EXPECT_GE(count_of(SlotWay::streamed, choice, machine, 100), 75);
+    EXPECT_EQ(count_of(SlotWay::roaming, choice, machine, 10'000), 0);
+    EXPECT_GE(count_of(SlotWay::streamed, choice, machine, 10'000), 9950);
+  }
 }
 
 // What their reader takes longer is more, by the byte, for small ones.
 TEST(WayChoice, StreamsSmallPiecesOnlyWhereThatSavesMuch) {
   WayChoice near(false), far(false);
-  count_of(SlotWay::streamed, near, kUnderTwoCaches, 200, kSmall);
-  count_of(SlotWay::streamed, far, kBetweenSockets, 200, kSmall);
-  EXPECT_LE(count_of(SlotWay::streamed, near, kUnderTwoCaches, 1000, kSmall), 40);
-  EXPECT_GE(count_of(SlotWay::streamed, far, kBetweenSockets, 1000, kSmall), 850);
+  EXPECT_LE(count_of(SlotWay::streamed, near, kUnderTwoCaches, 1000, kSmall), 50);
+  EXPECT_GE(count_of(SlotWay::streamed, far, kBetweenSockets, 1000, kSmall), 940);
 }
 
 TEST(WayChoice, FollowsAThreadThatMoves) {
   WayChoice choice;
   for (int turn = 0; turn < 3; ++turn)
-    for (const auto& [machine, best] : kCases) {
+    for (const auto& [machine, best, soon] : kCases) {
+      if (best != SlotWay::cached)  // where each way is quicker than it was, only a trial can tell
+        EXPECT_GE(count_of(best, choice, machine, 200), 100) << "slower writing is seen at once";
       count_of(best, choice, machine, 5000);
-      EXPECT_GE(count_of(best, choice, machine, 1000), 950);
+      EXPECT_GE(count_of(best, choice, machine, 1000), 990);
     }
-  EXPECT_GE(count_of(SlotWay::cached, choice, kUnderOneCache, 1500), 500) << "also to where all is quicker";
-  count_of(SlotWay::cached, choice, kUnderOneCache, 5000);
-  EXPECT_GE(count_of(SlotWay::streamed, choice, kBetweenSockets, 200), 100)
-      << "slower writing is seen at once";
 }
 
 TEST(WayChoice, DoesNotMindThatAThreadLosesItsCore) {
   for (const int every : {2, 3, 7})
-    for (const auto& [machine, best] : kCases) {
+    for (const auto& [machine, best, soon] : kCases) {
       WayChoice choice;
       count_of(best, choice, machine, 1000, kLarge, every);
-      EXPECT_GE(count_of(best, choice, machine, 10'000, kLarge, every), 9000) << every;
+      EXPECT_GE(count_of(best, choice, machine, 10'000, kLarge, every), 9950) << every;
     }
 }
 
@@ -115,13 +115,13 @@ TEST(WayChoice, ComparesTheSamePartsOfCalls) {
       roaming += choice.next() == SlotWay::roaming ? 1 : 0;
       choice.took(kLarge, choice.is_timed() ? static_cast<std::uint64_t>(ns) : 0);
     }
-    EXPECT_GE(roaming, 18'500) << parts;
+    EXPECT_GE(roaming, 19'800) << parts;
   }
 }
 
 TEST(SlotWays, ChooseApartForSmallAndLargeCopiesAndCombinations) {
   SlotWays ways;
-  count_of(SlotWay::streamed, ways.of_copies(kLarge), kBetweenSockets, 200);
+  count_of(SlotWay::streamed, ways.of_copies(kLarge), kBetweenSockets, 100);
   EXPECT_EQ(ways.of_copies(kLarge).next(), SlotWay::streamed);
   EXPECT_EQ(ways.of_copies(kSmall).next(), SlotWay::cached);
   EXPECT_EQ(ways.of_combinations(kLarge).next(), SlotWay::cached);
@@ -163,7 +163,7 @@ class Puts : public ::testing::TestWithParam<SlotWay> {
     return room;
   }
 
-  std::vector<SlotWays> ways_{kWorld + 1};
+  std::vector<SlotWays> ways_{kWorld};
   Alone waiter_;
   Doorbell doorbells_[kWorld]{};
   Solo team_{waiter_, doorbells_, 0, kWorld, 1, 0, ways_.data()};
@@ -205,6 +205,13 @@ TEST_P(Puts, CombinationsAreThoseOfTheReduction) {
                          sum);
       EXPECT_EQ(slot, framed(expected, 0)) << count << " of " << n_sources;
     }
+}
+
+TEST_P(Puts, ASlotWithPartsGoesRoundAsSoonAsOnePartDoes) {
+  EXPECT_EQ(team_.roams_to_any(kLarge), GetParam() == SlotWay::roaming);
+  EXPECT_FALSE(team_.roams_to_any(kChosenBytes - 1)) << "no choice";
+  ways_[kReader] = SlotWays();
+  EXPECT_FALSE(team_.roams_to_any(kLarge)) << "to all is another choice";
 }
 
 std::string name_of(SlotWay way) {

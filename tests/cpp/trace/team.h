@@ -212,8 +212,8 @@ class TraceTeam {
   };
   static OnlyWay way_to(int /*reader*/, std::size_t /*bytes*/) { return {}; }
   static OnlyWay way_to_all(std::size_t /*bytes*/) { return {}; }
-  static OnlyWay way_to_each(std::size_t /*bytes*/) { return {}; }
   static OnlyWay combining_way_to(int /*reader*/, std::size_t /*bytes*/) { return {}; }
+  static constexpr bool roams_to_any(std::size_t /*bytes*/) { return false; }
   template <class T>
   void put(OnlyWay /*way*/, T* destination, const T* source, std::size_t count) {
     copy(destination, source, count);
