@@ -11,6 +11,7 @@
 #include "cuda/messages.h"
 #include "cuda/order.h"
 #include "cuda/protocol.h"
+#include "cuda/residency.h"
 #include "cuda/staging.h"
 
 namespace ringtree {
@@ -89,7 +90,7 @@ std::unique_ptr<Fabric> Fabric::of_virtual_ranks(int world) {
   if (world < 1 || world > kMaxDeviceRanks)
     throw InvalidArgument("virtual ranks: there may be 1 to " + std::to_string(kMaxDeviceRanks) + ", not " +
                           std::to_string(world));
-  const Introduction own = introduce();
+  const Introduction own = introduce(world);
   FabricShape shape =
       shape_for(std::vector<Introduction>(static_cast<std::size_t>(world), own), Launch::together);
   settle_protocol(shape, own.protocol, true);
@@ -109,7 +110,10 @@ std::unique_ptr<Fabric> Fabric::of_virtual_ranks(const FabricShape& shape) {
 
 std::unique_ptr<Fabric> Fabric::of_rank(int rank, int world, const GpuLibrary::Exchange& exchange,
                                         Transport& transport) {
-  const std::vector<Introduction> all = exchange_words(exchange, rank, &introduce);
+  if (world > kMaxDeviceRanks)
+    throw InvalidArgument("the CUDA fabric connects up to " + std::to_string(kMaxDeviceRanks) +
+                          " ranks, not " + std::to_string(world));
+  const std::vector<Introduction> all = exchange_words(exchange, rank, [&] { return introduce(world); });
   if (static_cast<int>(all.size()) != world) throw TransportError("some ranks gave no introduction");
   std::unique_ptr<Fabric> fabric(new Fabric(current_device(), rank, shape_for(all, Launch::each)));
   if (fabric->connect(all, exchange)) return fabric;
@@ -334,16 +338,14 @@ void Fabric::launch_kernel(std::size_t algorithm, DeviceCall& call, std::size_t 
   const auto most = static_cast<std::size_t>(shape_.layout.channels);
   const std::size_t channels = knows_all ? std::min((bytes + each - 1) / each, most) : most;
   const dim3 grid(static_cast<unsigned>(channels), static_cast<unsigned>(ranks_.size()));
-  const auto kernel = launchable(over_packets ? entry.over_packets : entry.kernel);
+  const CalledKernel one = called(entry, over_packets, shape_.layout);
+  const auto kernel = launchable(one.kernel);
   const dim3 block(static_cast<unsigned>(shape_.lanes));
-  const bool meets = entry.over_packets == nullptr;
-  const std::size_t shared = over_packets ? shape_.layout.packets.staging_bytes(world())
-                             : meets      ? meeting_bytes(world())
-                                          : 0;
   void* arguments[] = {&call};
   // Blocks of one rank do not wait for one another, so that they need not be resident together.
-  check_cuda(ranks_.size() == 1 ? cudaLaunchKernel(kernel, grid, block, arguments, shared, stream)
-                                : cudaLaunchCooperativeKernel(kernel, grid, block, arguments, shared, stream),
+  check_cuda(ranks_.size() == 1
+                 ? cudaLaunchKernel(kernel, grid, block, arguments, one.shared_bytes, stream)
+                 : cudaLaunchCooperativeKernel(kernel, grid, block, arguments, one.shared_bytes, stream),
              std::string("the launch of ") + entry.name);
 }
 

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <random>
 
-#include "cuda/messages.h"
 #include "cuda/protocol.h"
+#include "cuda/residency.h"
 #include "cuda/runtime.h"
 
 namespace ringtree {
@@ -25,23 +25,6 @@ constexpr int kCallsAtOnce = 2;
 /// Blocks that one call takes where all goes over PCIe: few of them fill it, and each of them takes memory of
 /// the host. Not measured.
 constexpr int kStagedChannels = 8;
-
-/// CUDA loads a kernel when it is first used, and may wait for the device for that: for kernels of other
-/// ranks, which wait for this one.
-void load_kernels() {
-  cudaFuncAttributes attributes{};
-  const auto load = [&](auto* kernel, const char* name) {
-    if (kernel != nullptr)
-      check_cuda(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)),
-                 std::string("loading the kernel of ") + name);
-  };
-  for (const NamedKernel& each : kernels()) {
-    load(each.kernel, each.name);
-    load(each.over_packets, each.name);
-  }
-  load(&messages_kernel, "send and recv");
-  load(&scale_kernel, "premul_sum");
-}
 
 /// What RINGTREE_GPU_CHANNELS says; 0: nothing.
 int channels_wanted() {
@@ -89,7 +72,7 @@ bool carries_lines(int device, const Introduction& theirs) {
   return joined != 0;
 }
 
-Introduction introduce() {
+Introduction introduce(int world) {
   const int device = current_device();
   if (attribute_of(device, cudaDevAttrCooperativeLaunch) == 0)
     throw TransportError("GPU " + std::to_string(device) +
@@ -101,26 +84,26 @@ Introduction introduce() {
   std::copy_n(bus.begin(), std::min(bus.size(), own.bus.size() - 1), own.bus.begin());
   own.process = this_process();
   own.device = device;
-  own.multiprocessors = attribute_of(device, cudaDevAttrMultiProcessorCount);
-  load_kernels();
   own.lanes = std::min(kLanes, attribute_of(device, cudaDevAttrMaxThreadsPerBlock));
+  own.blocks = blocks_at_once(device, world, own.lanes);
   return own;
 }
 
 FabricShape shape_for(const std::vector<Introduction>& all, Launch launch) {
   const int world = static_cast<int>(all.size());
-  if (world > kMaxDeviceRanks)
-    throw InvalidArgument("the CUDA fabric connects up to " + std::to_string(kMaxDeviceRanks) +
-                          " ranks, not " + std::to_string(world));
   const int wanted = all[0].channels;
   const int calls = launch == Launch::together || wanted != 0 ? 1 : kCallsAtOnce;
   int channels = wanted != 0 ? wanted : kMaxChannels, lanes = kLanes;
   for (const Introduction& one : all) {
-    const auto sharers = std::count_if(all.begin(), all.end(),
-                                       [&](const Introduction& other) { return other.bus == one.bus; });
+    const auto sharers = static_cast<int>(std::count_if(
+        all.begin(), all.end(), [&](const Introduction& other) { return other.bus == one.bus; }));
+    if (sharers > one.blocks)
+      throw TransportError("the GPU at " + std::string(one.bus.data()) + " holds " +
+                           std::to_string(one.blocks) + " blocks at once, and " + std::to_string(sharers) +
+                           " ranks share it, which wait for one another: give it fewer ranks");
     const int most = sharers == 1 && wanted == 0 ? kChannelsAlone : kMaxChannels;
     // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): who shares a GPU with nobody is one
-    const int room = one.multiprocessors / static_cast<int>(sharers) / calls;
+    const int room = one.blocks / sharers / calls;
     channels = std::min(channels, std::clamp(room, 1, most));
     lanes = std::min(lanes, one.lanes);
   }

@@ -23,7 +23,7 @@ struct Introduction {
   std::array<char, 32> bus;  ///< of the GPU: the same for two processes that number it differently
   std::uint64_t process;
   int device;  ///< the GPU's number there
-  int multiprocessors;
+  int blocks;  ///< that the GPU holds at once
   int lanes;
   GpuProtocol protocol;  ///< that it wants; rank 0's counts, as those of:
   int channels;          ///< 0: by the GPUs
@@ -56,14 +56,14 @@ bool may_reach(int device, const Introduction& theirs);
 bool carries_lines(int device, const Introduction& theirs);
 
 /// Of the calling thread's device. Throws TransportError if kernels of ringtree cannot run there.
-Introduction introduce();
+Introduction introduce(int world);
 
 /// Each rank's kernel by itself, or those of all in one cooperative launch, which needs all of its room at
 /// once and waits until it has that.
 enum class Launch { each, together };
 
 /// The narrowest GPU decides for all: ranks have to cut a call into the same channels. The protocol is not
-/// settled then.
+/// settled then. Throws TransportError, on all ranks, if a GPU has no room for a block of each of its ranks.
 FabricShape shape_for(const std::vector<Introduction>& all, Launch launch);
 /// The same for links in memory of the host.
 FabricShape staged_shape_for(const std::vector<Introduction>& all);

@@ -222,6 +222,27 @@ TEST_F(FabricOfRank, RefusesMoreRanksThanItHasRoomFor) {
     EXPECT_EQ(error, "the CUDA fabric connects up to 16 ranks, not 17");
 }
 
+TEST_F(FabricOfRank, RefusesMoreRanksThanAGpuHoldsBlocksAtOnce) {
+  constexpr int kTooMany = 3;
+  set_multiprocessors(kTooMany - 1);
+  Meeting meeting(kTooMany);
+  for (const std::string& error : meeting.errors_of([&](int rank) { FabricRank(meeting, rank); }))
+    EXPECT_EQ(error, "the GPU at " + bus_of(0) +
+                         " holds 2 blocks at once, and 3 ranks share it, which wait for one another: give it "
+                         "fewer ranks");
+}
+
+TEST_F(FabricOfRank, RefusesAGpuThatCannotHoldABlockOfSomeKernel) {
+  ringtree_emulator::Hardware hardware = ringtree_emulator::hardware();
+  hardware.blocks_per_multiprocessor = 0;
+  ringtree_emulator::set_hardware(hardware);
+  Meeting meeting(1);
+  const std::string error = meeting.errors_of([&](int rank) { const FabricRank never(meeting, rank); })[0];
+  EXPECT_EQ(error.rfind("GPU 0 cannot hold a block of the kernel of all_reduce_one_shot: 4 threads of ", 0),
+            0)
+      << error;
+}
+
 TEST_F(FabricOfRank, GivesBackAllThatItTakes) {
   constexpr int kWorld = 2;
   set_multiprocessors(kWorld);
