@@ -102,7 +102,10 @@ GpuCalls::GpuCalls(Segment& segment, const Liveness& liveness, const std::string
       fallback_(Pricing::of_gpu(segment.world(), gpu_->piece_bytes(),
                                 gpu_->is_staged() ? Pricing::Reach::staged : Pricing::Reach::links)),
       messages_(segment, rank) {
-  if (transport != "threads" && segment.world() > 1) share_tables(transport, exchange);
+  if (transport == "threads")
+    ahead_.emplace();
+  else if (segment.world() > 1)
+    share_tables(transport, exchange);
   watcher_ = std::thread([this] { watch(); });
   Living::add(this);
 }
@@ -162,6 +165,19 @@ void GpuCalls::force(Collective collective, std::uint8_t algorithm) {
   if (!catalogue()[algorithm].host_only) choice_.force(collective, algorithm);
 }
 
+void GpuCalls::wait_if_far_ahead() {
+  const auto look = [this] { return gpu_->progress(); };
+  while (ahead_ && ahead_->is_far(look) && gpu_->fault().kind == GpuFault::none && !has_fault(*segment_) &&
+         !interrupted())
+    std::this_thread::sleep_for(kNap);
+}
+
+/// Of a call that is in no graph.
+void GpuCalls::note_launch(std::atomic<std::uint64_t>& newest, std::uint64_t sequence) {
+  newest.store(sequence, std::memory_order_release);
+  if (ahead_) ahead_->add(sequence);
+}
+
 void GpuCalls::launch(const CallHeader& call, const Task& task, GpuTask on_gpu, std::size_t unit,
                       GpuStream stream) {
   const auto offsets_of = [&](const Chunks& chunks, bool is_uneven) {
@@ -186,7 +202,8 @@ void GpuCalls::launch(const CallHeader& call, const Task& task, GpuTask on_gpu, 
   on_gpu.has_result = collective != Collective::reduce || task.root == rank_;
   on_gpu.dtype = static_cast<DType>(call.dtype);
   const void* const in = collective == Collective::broadcast ? task.out : task.in;
-  if (gpu_->launch(on_gpu, {in, task.out}, stream)) launched_.store(call.sequence, std::memory_order_release);
+  wait_if_far_ahead();
+  if (gpu_->launch(on_gpu, {in, task.out}, stream)) note_launch(launched_, call.sequence);
 }
 
 void GpuCalls::exchange(const std::vector<Letter>& letters, double timeout_seconds, GpuStream stream) {
@@ -195,8 +212,8 @@ void GpuCalls::exchange(const std::vector<Letter>& letters, double timeout_secon
     (letter.outgoing ? outgoing : incoming)
         .push_back({letter.data, letter.bytes(), digest_of(letter), letter.peer});
   const std::uint64_t sequence = messages_.begin(letters);
-  if (gpu_->exchange(outgoing, incoming, sequence, timeout_seconds, stream))
-    sent_.store(sequence, std::memory_order_release);
+  wait_if_far_ahead();
+  if (gpu_->exchange(outgoing, incoming, sequence, timeout_seconds, stream)) note_launch(sent_, sequence);
 }
 
 void GpuCalls::wait(double seconds) const {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "communicator/choice.h"
+#include "communicator/gpu_ahead.h"
 #include "communicator/gpu_messages.h"
 #include "communicator/host_entry.h"
 #include "communicator/liveness.h"
@@ -67,6 +68,8 @@ class GpuCalls {
   class Living;
 
  private:
+  void wait_if_far_ahead();
+  void note_launch(std::atomic<std::uint64_t>& newest, std::uint64_t sequence);
   void share_tables(const std::string& transport, const GpuLibrary::Exchange& exchange);
   void watch();
   void stop_watching();
@@ -94,6 +97,7 @@ class GpuCalls {
   std::atomic<std::uint64_t> launched_{0};  ///< sequence number of the newest collective that is in no graph
   std::atomic<std::uint64_t> sent_{0};      ///< and of the newest call of messages
   GpuMessages messages_;
+  std::optional<GpuAhead> ahead_;  ///< if the ranks are threads
 
   std::mutex mutex_;
   std::condition_variable ends_;

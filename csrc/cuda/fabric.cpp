@@ -69,9 +69,7 @@ Fabric::Fabric(int device, int first_rank, const FabricShape& shape)
     : device_(device), first_rank_(first_rank), shape_(shape) {}
 
 Fabric::~Fabric() {
-  int before = 0;
-  cudaGetDevice(&before);
-  cudaSetDevice(device_);
+  const OnDevice here(device_, std::nothrow);
   if (!has_ended_) {
     give_up();
     cudaDeviceSynchronize();  // what still runs ends now, and touches no memory of a peer after this
@@ -83,7 +81,6 @@ Fabric::~Fabric() {
   ranks_.clear();
   if (staged_ && has_ended_) staged_->keep_memory();
   staged_.reset();
-  if (before != device_) cudaSetDevice(before);
 }
 
 std::unique_ptr<Fabric> Fabric::of_virtual_ranks(int world) {
@@ -135,8 +132,10 @@ bool Fabric::connect(const std::vector<Introduction>& ranks, const GpuLibrary::E
     });
     ranks_.push_back(std::make_unique<Rank>(allocate_links(shape_.layout)));
     own.memory = ranks_[0]->links.get();
-    if (!std::all_of(ranks.begin(), ranks.end(), is_near))
-      check_cuda(cudaIpcGetMemHandle(&own.handle, own.memory), "cudaIpcGetMemHandle");
+    const bool is_offered = std::all_of(ranks.begin(), ranks.end(), is_near) ||
+                            cudaIpcGetMemHandle(&own.handle, own.memory) == cudaSuccess;
+    if (!is_offered) cudaGetLastError();  // a driver without CUDA IPC
+    own.reaches_all = is_offered;
     return own;
   };
   const std::vector<Invitation> all = exchange_words(exchange, first_rank_, invite);

@@ -92,8 +92,8 @@ void keep(HostMemory<std::byte> memory, std::size_t bytes) noexcept {
 }
 
 void keep_array(DeviceMemory<std::byte> memory, int device, std::size_t bytes) noexcept try {
-  const BesideCapture allowed;
   const OnDevice here(device);
+  const BesideCapture allowed;
   if (is_capturing(cudaStreamPerThread)) {
     [[maybe_unused]] std::byte* const of_a_graph = memory.release();  // which may run again at any time
     return;

@@ -54,6 +54,7 @@ class OneRank final : public Gpu {
   /// Waits for its own kernels alone, where that is enough: see cuda/kept.h. Those of graphs might run again.
   ~OneRank() override {
     if (was_captured_ || !fabric_->is_sound()) return;
+    const OnDevice here(fabric_->device(), std::nothrow);
     order_.wait();
     fabric_->have_ended();
   }
@@ -143,7 +144,7 @@ class AllRanks final : public VirtualRanks {
   AllRanks(const AllRanks&) = delete;
   AllRanks& operator=(const AllRanks&) = delete;
   ~AllRanks() override {
-    const OnDevice here(fabric_->device());
+    const OnDevice here(fabric_->device(), std::nothrow);
     if (fabric_->is_sound() && cudaDeviceSynchronize() == cudaSuccess) fabric_->have_ended();
   }
 
@@ -210,6 +211,9 @@ class Library final : public GpuLibrary {
   void copy_and_wait(void* to, const void* from, std::size_t bytes, GpuStream stream) override {
     const int device = std::max(device_of(to), device_of(from));  // one of them is the host's
     const OnDevice here(device < 0 ? current_device() : device);  // where the thread's stream is meant
+    // First, since a copy of memory that is not pinned waits inside of CUDA, where other threads of the
+    // process then get to launch nothing: not even the kernel that this stream's waits for.
+    check_cuda(cudaStreamSynchronize(native(stream)), "a copy");
     check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, native(stream)), "a copy");
     check_cuda(cudaStreamSynchronize(native(stream)), "a copy");
   }

@@ -20,6 +20,14 @@ Orders& orders() {
   return living;
 }
 
+/// No other stream of this process ever has it. A handle is given again once its stream has been destroyed,
+/// which may be before its work is over.
+unsigned long long number_of(cudaStream_t stream) {
+  unsigned long long number = 0;
+  check_cuda(cudaStreamGetId(stream, &number), "cudaStreamGetId");
+  return number;
+}
+
 }  // namespace
 
 Event make_event() {
@@ -46,13 +54,13 @@ StreamOrder::~StreamOrder() {
 
 void StreamOrder::enter(cudaStream_t stream) {
   if (behind_last_ &&
-      (last_ != stream || stream == cudaStreamPerThread))  // which is another one in each thread
+      (last_ != number_of(stream) || stream == cudaStreamPerThread))  // which is another one in each thread
     check_cuda(cudaStreamWaitEvent(stream, behind_last_.get(), 0), "cudaStreamWaitEvent");
 }
 
 /// Not under the lock, which others wait for who free an array: CUDA may wait here until kernels are over.
 void StreamOrder::leave(cudaStream_t stream) {
-  last_ = stream;
+  last_ = number_of(stream);
   Event event = unshared();
   if (!event) event = make_event();
   check_cuda(cudaEventRecord(event.get(), stream), "cudaEventRecord");

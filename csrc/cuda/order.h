@@ -48,9 +48,9 @@ class StreamOrder {
  private:
   Event unshared() const;
 
-  cudaStream_t last_ = nullptr;
-  mutable std::mutex mutex_;  ///< guards:
-  Event behind_last_;         ///< null: there was no call yet
+  unsigned long long last_ = 0;  ///< the number of its stream
+  mutable std::mutex mutex_;     ///< guards:
+  Event behind_last_;            ///< null: there was no call yet
 };
 
 }  // namespace ringtree

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "core/errors.h"
+#include "cuda/driver.h"
 #include "cuda/kept.h"
 
 namespace ringtree {
@@ -14,15 +15,28 @@ namespace {
 
 /// One of the calling thread's device, on which nothing ever waits for a kernel: whoever else works there,
 /// and whatever CUDA puts in order with the legacy stream, may be waiting for this thread. It is never
-/// destroyed.
+/// destroyed. Its priority is there to keep it out of the queue of the hardware that a rank's stream is in.
 cudaStream_t stream_for_memory() {
   static std::mutex mutex;
   static std::map<int, cudaStream_t> streams;
   const std::lock_guard lock(mutex);
   cudaStream_t& stream = streams[current_device()];
-  if (stream == nullptr)
-    check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream to make memory ready");
+  if (stream == nullptr) {
+    int least = 0, greatest = 0;
+    check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+    check_cuda(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, greatest),
+               "a stream to make memory ready");
+  }
   return stream;
+}
+
+/// Whether this process uses the device.
+bool has_begun(int device) {
+  static const auto state_of =
+      driver_function<decltype(cuDevicePrimaryCtxGetState)>("cuDevicePrimaryCtxGetState");
+  unsigned flags = 0;
+  int is_active = 1;
+  return state_of == nullptr || state_of(device, &flags, &is_active) != CUDA_SUCCESS || is_active != 0;
 }
 
 }  // namespace
@@ -38,9 +52,15 @@ OnDevice::OnDevice(int device) : device_(device) {
   if (before_ != device) check_cuda(cudaSetDevice(device), "cudaSetDevice");
 }
 
-/// To set a device is to start CUDA there, which takes its memory.
+OnDevice::OnDevice(int device, std::nothrow_t /*unused*/) noexcept : device_(device) {
+  cudaGetDevice(&before_);
+  if (before_ != device) cudaSetDevice(device);
+}
+
+/// To set a device is to start CUDA there, which takes half a GiB of its memory. What a thread has that has
+/// never set one is device 0, used or not.
 OnDevice::~OnDevice() {
-  if (before_ != device_) cudaSetDevice(before_);
+  if (before_ != device_ && has_begun(before_)) cudaSetDevice(before_);
 }
 
 DeviceMemory<std::byte> allocate_on_device(std::size_t bytes, const std::string& what) {

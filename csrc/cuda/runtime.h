@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <string>
 
 namespace ringtree {
@@ -12,10 +13,13 @@ namespace ringtree {
 /// Throws TransportError, which begins with `what`, unless the call succeeded.
 void check_cuda(cudaError_t result, const std::string& what);
 
-/// Makes `device` the calling thread's for as long as this lives.
+/// Makes `device` the calling thread's for as long as this lives, and longer if this process does not use the
+/// one that was the thread's before.
 class OnDevice {
  public:
   explicit OnDevice(int device);
+  /// Where nobody can do without: what CUDA then refuses, it refuses.
+  OnDevice(int device, std::nothrow_t /*unused*/) noexcept;
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
   ~OnDevice();

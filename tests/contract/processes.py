@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any, Self
 
 _FORK_SERVER = multiprocessing.get_context("forkserver")
@@ -60,7 +60,7 @@ class Processes:
     """`world` processes that run `function(comm, *args)`, or `function(*args)` if they are not `joined`.
 
     Args:
-        function: module-level.
+        function: module-level, and so are functions among the arguments.
         joined: whether each calls `rt.init` first; if not, only the environment says who it is.
         options: for `rt.init`.
         environment: further variables.
@@ -81,18 +81,22 @@ class Processes:
         rendezvous = f"file://{self._directory.name}"
         self._connections: dict[int, Connection] = {}
         self._processes = {}
-        module = sys.modules[function.__module__]
+        modules = {
+            each.__module__: str(sys.modules[each.__module__].__file__)
+            for each in (function, *args)
+            if isinstance(each, FunctionType)
+        }
         for rank in range(world) if present is None else present:
             ours, theirs = _FORK_SERVER.Pipe()
             variables = {"RANK": str(rank), "WORLD_SIZE": str(world), "RINGTREE_RENDEZVOUS": rendezvous}
             process = _FORK_SERVER.Process(
                 target=_run_rank,
-                args=(theirs, module.__name__, module.__file__, {**variables, **(environment or {})}),
+                args=(theirs, modules, {**variables, **(environment or {})}),
                 daemon=True,
             )
             process.start()
             theirs.close()
-            ours.send((function.__name__, joined, options or {}, args))
+            ours.send((function, joined, options or {}, args))
             self._connections[rank] = ours
             self._processes[rank] = process
 
@@ -159,7 +163,23 @@ def run_processes(
         return ranks.outcomes(timeout)
 
 
-def _run_rank(connection: Connection, module: str, file: str, variables: dict[str, str]) -> None:
+def _load(module: str, file: str) -> None:
+    """Pytest imports tests by their files, and so does this: they are found by no name."""
+    try:
+        if importlib.util.find_spec(module) is not None:
+            return
+    except ModuleNotFoundError:  # a parent of it
+        pass
+    for parent in itertools.accumulate(module.split(".")[:-1], "{}.{}".format):
+        sys.modules.setdefault(parent, ModuleType(parent))  # imported when pickle names a class inside
+    spec = importlib.util.spec_from_file_location(module, Path(file))
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[module] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[module])
+
+
+def _run_rank(connection: Connection, modules: dict[str, str], variables: dict[str, str]) -> None:
     global _parent  # noqa: PLW0603 - a process has one
     _parent = connection
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
@@ -167,18 +187,11 @@ def _run_rank(connection: Connection, module: str, file: str, variables: dict[st
         if name.startswith(_LAUNCHERS):
             del os.environ[name]
     os.environ.update(variables)
-    if module not in sys.modules:
-        for parent in itertools.accumulate(module.split(".")[:-1], "{}.{}".format):
-            sys.modules.setdefault(parent, ModuleType(parent))  # imported when pickle names a class inside
-        spec = importlib.util.spec_from_file_location(module, Path(file))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[module] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[module])
+    for module, file in modules.items():
+        _load(module, file)
     import ringtree as rt
 
-    name, joined, options, args = connection.recv()
-    function = getattr(sys.modules[module], name)
+    function, joined, options, args = connection.recv()
     try:
         if joined:
             with rt.init(**options) as comm:

@@ -188,6 +188,7 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t handle, cudaStreamCaptureStatu
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   return api(__func__, [&] {
+    current_device();  // CUDA starts there for this, too
     std::swap(*mode, thread_mode);
     return cudaSuccess;
   });

@@ -5,6 +5,7 @@
 
 #include "allocations.h"
 #include "cuda_runtime_api.h"
+#include "device_limits.h"
 #include "graph.h"
 #include "runtime.h"
 #include "stream.h"
@@ -50,6 +51,10 @@ cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind k
       std::memcpy(to, taken.data(), taken.size());
     };
   }
+  const bool is_staged = source == Side::pageable && bytes <= kStagedAtMost;
+  const bool waits = target == Side::pageable || (source == Side::pageable && !is_staged);
+  if (waits && !captured) wait_with_all(*stream);
+  enter_queue(*stream);
   const cudaError_t error = submit(*stream, std::move(work));
   if (error == cudaSuccess && !captured && (wait || target == Side::pageable)) stream->wait();
   return error;
@@ -61,6 +66,7 @@ cudaError_t fill(void* memory, int value, std::size_t bytes, cudaStream_t handle
   if (bytes == 0) return cudaSuccess;
   const Side side = side_of(memory, bytes);
   if (side == Side::pageable || side == Side::broken) return cudaErrorInvalidValue;
+  enter_queue(*stream);
   const cudaError_t error = submit(*stream, [memory, value, bytes] { std::memset(memory, value, bytes); });
   if (error == cudaSuccess && wait) stream->wait();
   return error;

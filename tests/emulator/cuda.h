@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+using CUdevice = int;
 using CUdeviceptr = unsigned long long;
 using CUmemGenericAllocationHandle = unsigned long long;
 
@@ -71,6 +72,8 @@ struct CUmemAccessDesc {
 
 #pragma GCC visibility push(default)
 extern "C" {
+
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* is_active);
 
 /// The allocation that `address` lies in, or the chunk of memory; `base` and `bytes` may be null.
 CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address);

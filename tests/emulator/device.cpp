@@ -1,4 +1,6 @@
 // The emulated devices: how many there are, and what they say of themselves.
+#include <array>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -15,6 +17,11 @@ namespace ringtree_emulator {
 namespace {
 
 thread_local int chosen_device = 0;
+
+constexpr int kMostDevices = 64;
+std::array<std::atomic<bool>, kMostDevices> begun{};
+
+void begin(int device) { begun.at(static_cast<std::size_t>(device)) = true; }
 
 void read_variable(const char* name, auto& value) {
   if (const char* text = std::getenv(name); text != nullptr && *text != '\0')
@@ -52,7 +59,11 @@ void set_hardware(const Hardware& hardware) {
   devices.hardware = hardware;
 }
 
-int current_device() { return chosen_device; }
+int current_device() {
+  begin(chosen_device);
+  return chosen_device;
+}
+bool has_begun(int device) { return begun.at(static_cast<std::size_t>(device)); }
 bool is_device(int device) { return device >= 0 && device < hardware().devices; }
 int slot_of(int device) { return hardware().hidden + device; }
 
@@ -84,6 +95,7 @@ cudaError_t cudaSetDevice(int device) {
   return api(__func__, [&] {
     if (!is_device(device)) return cudaErrorInvalidDevice;
     chosen_device = device;
+    begin(device);
     return cudaSuccess;
   });
 }

@@ -12,6 +12,12 @@ inline constexpr int kSharedBytesOptin = 227 << 10;  ///< after cudaFuncSetAttri
 inline constexpr int kLeastPriority = 0;
 inline constexpr int kGreatestPriority = -5;
 
+/// Launches, copies and the like that a stream holds and has not begun.
+inline constexpr std::size_t kQueuedAtMost = 1024;
+
+/// A copy of so many bytes from memory of the host that is not pinned waits for nothing.
+inline constexpr std::size_t kStagedAtMost = std::size_t{64} << 10;
+
 /// Of physical memory and the addresses that it is mapped to.
 inline constexpr std::size_t kGranularity = std::size_t{2} << 20;
 

@@ -18,6 +18,7 @@ void* symbol(Function* function) {
 
 void* function_called(const std::string& name) {
   static const std::map<std::string, void*> all{
+      {"cuDevicePrimaryCtxGetState", symbol(&cuDevicePrimaryCtxGetState)},
       {"cuMemAddressFree", symbol(&cuMemAddressFree)},
       {"cuMemAddressReserve", symbol(&cuMemAddressReserve)},
       {"cuMemCreate", symbol(&cuMemCreate)},
@@ -40,6 +41,15 @@ void* function_called(const std::string& name) {
 }  // namespace ringtree_emulator
 
 using namespace ringtree_emulator;
+
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* is_active) {
+  return driver_api(__func__, [&] {
+    if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
+    *flags = 0;
+    *is_active = has_begun(device) ? 1 : 0;
+    return CUDA_SUCCESS;
+  });
+}
 
 CUresult cuMemGetAddressRange(CUdeviceptr* base, std::size_t* bytes, CUdeviceptr address) {
   return driver_api(__func__, [&] {

@@ -52,6 +52,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle) {
     const std::shared_ptr<CUstream_st> stream = find_stream(stream_handle);
     if (event == nullptr || stream == nullptr || event->device != stream->device)
       return cudaErrorInvalidResourceHandle;
+    enter_queue(*stream);
     const std::lock_guard capture_lock(capture_mutex());
     const std::lock_guard lock(event->mutex);
     if (is_capturing(*stream)) {

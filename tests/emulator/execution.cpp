@@ -188,6 +188,7 @@ cudaError_t launch(const char* call, Launch what, cudaStream_t handle) {
     if (const cudaError_t refused = check(what); refused != cudaSuccess) return refused;
     const std::shared_ptr<CUstream_st> stream = find_stream(handle);
     if (stream == nullptr || stream->device != current_device()) return cudaErrorInvalidResourceHandle;
+    enter_queue(*stream);
     return submit(*stream, [what = std::move(what), device = stream->device] {
       ++launches;
       run(what, device);

@@ -3,12 +3,18 @@
 
 #include "cuda_runtime_api.h"
 #include "emulator.h"
+#include "runtime.h"
 
 extern "C" {
 
 /// Of the calling thread.
 __attribute__((visibility("default"))) int ringtree_emulated_set_device(int device) {
   return cudaSetDevice(device);
+}
+
+/// Whether this process uses the device.
+__attribute__((visibility("default"))) int ringtree_emulated_has_begun(int device) {
+  return ringtree_emulator::has_begun(device) ? 1 : 0;
 }
 
 /// How many live of what holds memory or names, in the order of ringtree_emulator::Statistics.

@@ -112,6 +112,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t handle, cudaStream_t stream_handle) 
     const std::shared_ptr<CUstream_st> stream = find_stream(stream_handle);
     if (executable == nullptr) return cudaErrorInvalidValue;
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+    enter_queue(*stream);
     return submit(*stream, [executable] {
       ++graph_launches;
       const std::lock_guard lock(executable->running);

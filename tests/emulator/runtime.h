@@ -41,7 +41,10 @@ class CallsForbidden {
   CallsForbidden& operator=(const CallsForbidden&) = delete;
 };
 
+/// Of the calling thread, for what uses it.
 int current_device();
+/// Whether the process has used the device: set it, taken memory there, or the like.
+bool has_begun(int device);
 bool is_device(int device);
 /// Which of the machine's devices that is: the same in all processes.
 int slot_of(int device);

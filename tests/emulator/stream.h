@@ -28,6 +28,13 @@ struct Captured {
 /// Enqueues `work`, or records it if the stream is being captured.
 cudaError_t submit(CUstream_st& stream, Work work);
 
+/// Before work is submitted. In a full queue it waits for a place, and while it does no other thread of the
+/// process submits any work to the device, either: CUDA holds a lock there.
+void enter_queue(CUstream_st& stream);
+/// Until all of the stream's work is done. The same goes for other threads: a copy from or to memory that is
+/// not pinned waits like that.
+void wait_with_all(CUstream_st& stream);
+
 /// Null if there is no such stream. 0, cudaStreamLegacy and cudaStreamPerThread are streams of the current
 /// device.
 std::shared_ptr<CUstream_st> find_stream(cudaStream_t handle);
@@ -51,17 +58,22 @@ struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
   void start();
   void enqueue(ringtree_emulator::Work work);
   bool is_idle();
+  bool is_full();
+  /// Until it is not full.
+  void wait_for_place();
   /// Until all that has been enqueued before has been done.
   void wait();
   /// No more work will come. What has been enqueued is still done.
   void close();
 
+  const unsigned long long number = next_number();  ///< no other one of the process has it
   const int device;
   const bool is_blocking;                ///< calls on the legacy stream wait for it
   ringtree_emulator::Captured captured;  ///< guarded by capture_mutex() in graph.h
 
  private:
   void serve();
+  static unsigned long long next_number();
 
   std::mutex mutex_;
   std::condition_variable changed_;

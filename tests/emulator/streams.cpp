@@ -1,11 +1,18 @@
 #include <algorithm>
+#include <atomic>
 #include <map>
+#include <shared_mutex>
 #include <thread>
 
 #include "cuda_runtime_api.h"
 #include "device_limits.h"
 #include "graph.h"
 #include "stream.h"
+
+unsigned long long CUstream_st::next_number() {
+  static std::atomic<unsigned long long> last{0};
+  return ++last;
+}
 
 void CUstream_st::start() {
   std::thread([self = shared_from_this()] { self->serve(); }).detach();
@@ -21,6 +28,16 @@ void CUstream_st::enqueue(ringtree_emulator::Work work) {
 bool CUstream_st::is_idle() {
   const std::lock_guard lock(mutex_);
   return enqueued_ == done_;
+}
+
+bool CUstream_st::is_full() {
+  const std::lock_guard lock(mutex_);
+  return queue_.size() >= ringtree_emulator::kQueuedAtMost;
+}
+
+void CUstream_st::wait_for_place() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return queue_.size() < ringtree_emulator::kQueuedAtMost; });
 }
 
 void CUstream_st::wait() {
@@ -44,6 +61,7 @@ void CUstream_st::serve() {
       work = std::move(queue_.front());
       queue_.pop_front();
     }
+    changed_.notify_all();  // there is a place in the queue
     work();
     work = nullptr;  // whoever waits for the work may expect that nothing of it is left
     const std::lock_guard lock(mutex_);
@@ -94,6 +112,17 @@ struct ThreadStreams {
   DefaultStreams* owner;
 };
 
+/// Held while work is submitted to a device.
+std::shared_mutex& submissions(int device) {
+  struct Locks {
+    std::mutex mutex;
+    std::map<int, std::shared_mutex> all;
+  };
+  auto& locks = immortal<Locks>();
+  const std::lock_guard lock(locks.mutex);
+  return locks.all[device];
+}
+
 Registry<CUstream_st>& created_streams() { return immortal<Registry<CUstream_st>>(); }
 
 cudaError_t create_stream(cudaStream_t* stream, unsigned flags) {
@@ -140,6 +169,21 @@ std::shared_ptr<CUstream_st> find_stream(cudaStream_t handle) {
   return own.owner->of(current_device());
 }
 
+void enter_queue(CUstream_st& stream) {
+  {
+    const std::shared_lock lock(submissions(stream.device));
+    if (!stream.is_full()) return;
+  }
+  const std::unique_lock all(submissions(stream.device));
+  stream.wait_for_place();
+}
+
+void wait_with_all(CUstream_st& stream) {
+  if (stream.is_idle()) return;
+  const std::unique_lock all(submissions(stream.device));
+  stream.wait();
+}
+
 void wait_for_device(int device) {
   for (const auto& stream : streams_of(device)) stream->wait();
 }
@@ -172,6 +216,16 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
 }
 
 // Priorities mean nothing here; CUDA too clamps those that do not exist.
+cudaError_t cudaStreamGetId(cudaStream_t handle, unsigned long long* number) {
+  return api(__func__, [&] {
+    if (number == nullptr) return cudaErrorInvalidValue;
+    return look_at(handle, [&](const CUstream_st& stream) {
+      *number = stream.number;
+      return cudaSuccess;
+    });
+  });
+}
+
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int /*priority*/) {
   return api(__func__, [&] { return create_stream(stream, flags); });
 }

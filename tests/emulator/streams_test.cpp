@@ -1,3 +1,4 @@
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -26,6 +27,38 @@ TEST_F(StreamsTest, AStreamDoesItsWorkInOrder) {
   }
   ASSERT_CUDA(cudaStreamSynchronize(stream));
   EXPECT_EQ(log.all(), expected);
+}
+
+TEST_F(StreamsTest, AFullQueueHoldsUpWhoAddsToIt) {
+  constexpr int kAll = 1100, kFull = 1 + 1024;  // the kernel that runs, and those that wait for it
+  const Array<int> sum(1);
+  sum[0] = 0;
+  const Stream stream;
+  std::atomic<int> gate = 0, made = 0;
+  ASSERT_CUDA(launched(wait_until_open, 1, 1, stream, &gate));
+  ++made;
+  std::thread adding([&] {
+    while (made < kAll) {
+      EXPECT_CUDA(launched(add, 1, 1, stream, sum.get(), 1));
+      ++made;
+    }
+  });
+  while (made < kFull - 1) std::this_thread::yield();
+  EXPECT_LE(made, kFull);
+  gate = 1;
+  adding.join();
+  ASSERT_CUDA(cudaStreamSynchronize(stream));
+  EXPECT_EQ(sum[0], kAll - 1);
+}
+
+TEST_F(StreamsTest, NoTwoStreamsHaveTheSameNumber) {
+  std::set<unsigned long long> numbers;
+  for (int i = 0; i < 10; ++i) {
+    const Stream stream;
+    unsigned long long number = 0;
+    ASSERT_CUDA(cudaStreamGetId(stream, &number));
+    EXPECT_TRUE(numbers.insert(number).second);
+  }
 }
 
 TEST_F(StreamsTest, CopiesFillsAndKernelsAreInOneOrder) {

@@ -31,6 +31,15 @@ def set_device(device: int) -> None:
     assert driver().cuCtxSetCurrent(context) == 0
 
 
+def has_begun(device: int) -> bool:
+    """Whether CUDA has started on the device in this process: it takes half a GiB there."""
+    if library := emulated():
+        return bool(library.ringtree_emulated_has_begun(device))
+    flags, is_active = ctypes.c_uint(), ctypes.c_int()
+    assert driver().cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(is_active)) == 0
+    return bool(is_active.value)
+
+
 # What the emulated runtime counts, in its order.
 COUNTED = (
     *("device memory", "host memory", "registrations", "opened handles", "streams", "events"),

@@ -88,6 +88,41 @@ def test_a_rank_killed_from_outside_is_named_within_a_second(world: int) -> None
         kill_in_the_middle(ranks, world, 1, "rank 1 died (the process has ended) while", DEAD)
 
 
+def wait_for_the_victim(size: int) -> tuple[Attempt, tuple[int, int, float]]:
+    """The survivors' kernels have been launched, and cannot end: rank 1 never makes that call."""
+    comm = rt.init(timeout=30)
+    x = on_gpu(np.ones(size, np.float32))
+
+    def run() -> None:
+        for _ in range(3):
+            comm.all_reduce(x)
+            comm.synchronize()
+        if comm.rank != 1:
+            comm.all_reduce(x)
+        tell("in the middle")
+        if comm.rank == 1:
+            signal.pause()
+        comm.synchronize()
+
+    tried = attempt(run)
+    with comm.shrink() as smaller:
+        return tried, (smaller.rank, smaller.world_size, sum_of_ranks(smaller))
+
+
+@pytest.mark.parametrize("size", [1000, 300_000])
+def test_of_four_ranks_one_is_killed_while_kernels_wait_for_it_and_three_go_on(size: int) -> None:
+    with start_processes(4, wait_for_the_victim, size, joined=False) as ranks:
+        results = kill_in_the_middle(
+            ranks,
+            4,
+            1,
+            "rank 1 died (the process has ended) while",
+            DEAD,
+            attempt_of=lambda result: result[0],
+        )
+    assert [after for _, after in results] == [(0, 3, 3.0), (1, 3, 3.0), (2, 3, 3.0)]
+
+
 def stop_one(comm: rt.Communicator, how: str) -> Attempt:
     warm(comm)
     if comm.rank == 1:

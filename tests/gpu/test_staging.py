@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 import ringtree as rt
 from contract.attempts import DEAD, Attempt
-from contract.cases import Case, check, has_root, run_cases
 from contract.killed import kill_in_the_middle
 from contract.processes import run_processes
 from gpu import memory
-from gpu.devices import emulated, set_device
+from gpu.devices import emulated
 from gpu.memory import on_gpu
-from gpu.test_collectives import ENTRIES
+from gpu.several import check_every_algorithm, run_on_two_gpus, sit
 from gpu.test_failures_death import call_for_ever
 from gpu.test_leftovers import (
     assert_nothing_stays,
@@ -28,52 +27,22 @@ from gpu.test_leftovers import (
     segments,
     work,
 )
-from gpu.worlds import TIMEOUT, everywhere, start_processes, variables
+from gpu.worlds import everywhere, start_processes, variables
 
 pytestmark = pytest.mark.skipif(emulated() is None, reason="needs GPUs without peer access")
 
 APART = {"RINGTREE_EMULATED_DEVICES": "2", "RINGTREE_EMULATED_ISLAND": "1"}
-DEVICES = (0, 1, 1)
-
-
-def sit(comm: rt.Communicator) -> None:
-    set_device(DEVICES[comm.rank])
 
 
 def run_apart(where: str, world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-    """The results of `function(comm, *args)` by rank. Threads have a process of their own, for its devices."""
-    environment = {**variables(), **APART}
-    if where == "processes":
-        options = {"timeout": TIMEOUT}
-        outcomes = run_processes(world, function, *args, environment=environment, options=options)
-        return [outcome.result() for outcome in outcomes]
-    (outcome,) = run_processes(1, as_threads, world, function, args, environment=environment)
-    results: list[Any] = outcome.result()
-    return results
-
-
-def as_threads(_: rt.Communicator, world: int, function: Any, args: tuple[Any, ...]) -> list[Any]:
-    return rt.run_local(world, function, *args, device="cuda", timeout=TIMEOUT)
-
-
-def run_cases_there(comm: rt.Communicator, sequence: list[Case]) -> tuple[bool, Any]:
-    sit(comm)
-    results = run_cases(comm, sequence, memory.for_case)
-    return comm.staged, results
+    return run_on_two_gpus(where, {**variables(), **APART}, world, function, *args)
 
 
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("where", everywhere)
 @pytest.mark.parametrize("count", [5, 20_000])
 def test_every_algorithm_is_right(where: str, world: int, count: int) -> None:
-    sequence = [
-        Case(collective, algorithm, "float32", count, root=world - 1 if has_root(collective) else 0)
-        for collective, algorithm in ENTRIES
-    ]
-    by_rank = run_apart(where, world, run_cases_there, sequence)
-    assert [staged for staged, _ in by_rank] == [True] * world
-    for case, *results in zip(sequence, *(results for _, results in by_rank), strict=True):
-        check(case, results)
+    check_every_algorithm(where, {**variables(), **APART}, world, count, staged=True)
 
 
 def choose(comm: rt.Communicator) -> list[str]:

@@ -22,19 +22,24 @@ def ask_for_queues(ranks: int) -> None:
     Args:
         ranks: that are threads of this process.
     """
-    torch = sys.modules.get("torch")
-    has_started = torch is not None and torch.cuda.is_initialized()
-    if _QUEUES not in os.environ and not has_started:
-        os.environ[_QUEUES] = str(_MOST_QUEUES)
     said = os.environ.get(_QUEUES, "")
     queues = int(said) if said.isdecimal() else _USUAL_QUEUES
-    if queues < ranks:
+    if _QUEUES not in os.environ and not _has_started():
+        os.environ[_QUEUES] = str(_MOST_QUEUES)
+        queues = _MOST_QUEUES
+    if ranks > 1 and queues < ranks + 1:
         warnings.warn(
-            f"{ranks} ranks that are threads share {queues} queues of the GPU, where they may wait for one "
-            f"another until the timeout: set {_QUEUES}={_MOST_QUEUES} before CUDA starts",
+            f"{ranks} ranks that are threads, and ringtree itself, share {queues} queues of the GPU, where "
+            f"they may wait for one another until the timeout: set {_QUEUES}={_MOST_QUEUES} before CUDA starts",
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _has_started() -> bool:
+    """Whether CUDA may have started in this process, by whatever library."""
+    with open("/proc/self/maps") as maps:
+        return any("/libcuda.so" in line for line in maps)
 
 
 def current_gpu() -> int:

@@ -143,6 +143,13 @@ int scenario_unmapped(int rank, int world, const GpuLibrary::Exchange& exchange)
   return check_staged(self);
 }
 
+/// Rank 1's driver has no CUDA IPC.
+int scenario_unexported(int rank, int world, const GpuLibrary::Exchange& exchange) {
+  if (rank == 1) ringtree_emulator::fail_call("cudaIpcGetMemHandle", cudaErrorNotSupported);
+  Process self{rank, world, exchange};
+  return check_staged(self);
+}
+
 /// Nor can rank 1's GPU use memory of the host.
 int scenario_unregistered(int rank, int world, const GpuLibrary::Exchange& exchange) {
   use_one_of_two(rank);
@@ -186,6 +193,7 @@ TEST(BetweenProcesses, GpusThatAProcessDoesNotSeeAreTried) {
 
 TEST(BetweenProcesses, AllRanksStageIfOneCannotMapTheMemoryOfAnother) {
   EXPECT_EQ(run_processes("unmapped", 3), all_well(3));
+  EXPECT_EQ(run_processes("unexported", 3), all_well(3));
 }
 
 TEST(BetweenProcesses, AFabricOpensOnAllRanksOrOnNone) {
@@ -237,6 +245,7 @@ const NamedScenario kNoPeerAccess("no peer access", &scenario_no_peer_access);
 const NamedScenario kUnseen("unseen", &scenario_unseen);
 const NamedScenario kUnseenAndReached("unseen and reached", &scenario_unseen_and_reached);
 const NamedScenario kUnmapped("unmapped", &scenario_unmapped);
+const NamedScenario kUnexported("unexported", &scenario_unexported);
 const NamedScenario kUnregistered("unregistered", &scenario_unregistered);
 
 }  // namespace
