@@ -50,6 +50,12 @@ void define_gpu_probe(py::module_& module) {
       Unlocked());
   py::class_<GpuGraph>(module, "GpuGraph", "Recorded calls.")
       .def("replay", &GpuGraph::replay, arg("stream"), Unlocked());
+  py::class_<GpuOwnStream>(module, "GpuStream", "A stream that waits for no other one.")
+      .def(py::init([] {  // not Unlocked: as below
+        const py::gil_scoped_release unlocked;
+        return probe().stream();
+      }))
+      .def_property_readonly("handle", &GpuOwnStream::get, "What CUDA, and all else here, knows it by.");
   py::class_<GpuTimer>(module, "GpuTimer", "The time between two points of a stream, by the GPU's clock.")
       // Not Unlocked: that would hold while pybind11 enters the new object among all others, too.
       .def(py::init([] {

@@ -1,4 +1,5 @@
-// What measurements want of a GPU beside collectives: its floors, its clock, and calls recorded as a graph.
+// What measurements and tests want of a GPU beside collectives: its floors, its clock, calls recorded as a
+// graph, and more streams than one.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +19,15 @@ class GpuTimer {
   virtual void stop(GpuStream stream) = 0;
   /// Waits until the stream has come to the second point.
   virtual double seconds() const = 0;
+};
+
+/// A stream that waits for no other one, the default stream least of all. What it holds at its end still
+/// runs.
+class GpuOwnStream {
+ public:
+  virtual ~GpuOwnStream() = default;
+
+  virtual GpuStream get() const = 0;
 };
 
 /// What a stream was told while it was recorded.
@@ -49,6 +59,7 @@ class GpuProbe {
   virtual double round_trips(int count, GpuStream stream) = 0;
 
   virtual std::unique_ptr<GpuTimer> timer() = 0;
+  virtual std::unique_ptr<GpuOwnStream> stream() = 0;
 
   /// From now on calls on this stream, made by this thread, are recorded and do not run.
   virtual void begin_recording(GpuStream stream) = 0;

@@ -14,6 +14,9 @@ cudaStream_t native(GpuStream stream) { return reinterpret_cast<cudaStream_t>(st
 struct DestroysEvent {
   void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
 };
+struct DestroysStream {
+  void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
+};
 struct DestroysGraph {
   void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
 };
@@ -49,12 +52,28 @@ class Timer final : public GpuTimer {
   Event start_ = new_event(), stop_ = new_event();
 };
 
+class OwnStream final : public GpuOwnStream {
+ public:
+  OwnStream() {
+    cudaStream_t stream = nullptr;
+    check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    stream_.reset(stream);
+  }
+  GpuStream get() const override { return reinterpret_cast<GpuStream>(stream_.get()); }
+
+ private:
+  std::unique_ptr<std::remove_pointer_t<cudaStream_t>, DestroysStream> stream_;
+};
+
 class Recorded final : public GpuGraph {
  public:
-  explicit Recorded(cudaGraph_t graph) : graph_(graph) {
+  /// Uploaded at once: what CUDA then has to allocate it allocates before a replay, for which kernels of
+  /// other ranks may wait.
+  Recorded(cudaGraph_t graph, cudaStream_t stream) : graph_(graph) {
     cudaGraphExec_t executable = nullptr;
     check_cuda(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
     executable_.reset(executable);
+    check_cuda(cudaGraphUpload(executable, stream), "cudaGraphUpload");
   }
   void replay(GpuStream stream) override {
     check_cuda(cudaGraphLaunch(executable_.get(), native(stream)), "cudaGraphLaunch");
@@ -106,6 +125,7 @@ class Probe final : public GpuProbe {
   }
 
   std::unique_ptr<GpuTimer> timer() override { return std::make_unique<Timer>(); }
+  std::unique_ptr<GpuOwnStream> stream() override { return std::make_unique<OwnStream>(); }
 
   void begin_recording(GpuStream stream) override {
     check_cuda(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeThreadLocal),
@@ -114,7 +134,7 @@ class Probe final : public GpuProbe {
   std::unique_ptr<GpuGraph> end_recording(GpuStream stream) override {
     cudaGraph_t graph = nullptr;
     check_cuda(cudaStreamEndCapture(native(stream), &graph), "cudaStreamEndCapture");
-    return std::make_unique<Recorded>(graph);
+    return std::make_unique<Recorded>(graph, native(stream));
   }
 };
 

@@ -7,6 +7,7 @@ all ranks against the reference.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,73 +95,95 @@ def on_the_host(comm: rt.Communicator, case: Case, count: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Started:
-    """A call under way, or done if it blocked."""
+class Placed:
+    """The arrays of a call, and the call: it may be made again and again, on what they hold then."""
 
     case: Case
     rank: int
-    x: Array  # what the call was given, as it was before
-    given: Any  # what the call was given
+    given: Any  # what the call is given
+    out: Any  # what else it may write
     result: Any  # where this rank's result will be, if it gets one
+    call: Callable[[], rt.Work | None]
+
+    def look(self, x: Array) -> Array | None:
+        """What this rank has got, once the call on `x` is over. What must not change must not have changed."""
+        reads_only = self.case.form != IN_PLACE and self.case.collective != "broadcast"
+        if reads_only or (self.case.collective == "reduce" and self.rank != self.case.root):
+            assert same_bits(self.given, x), f"{self.case}: rank {self.rank}'s input changed"
+        return None if self.result is None else np.asarray(self.result)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A call under way, or done if it blocked."""
+
+    placed: Placed
+    x: Array  # what the call was given, as it was before
     work: rt.Work | None
 
     def finish(self) -> Array | None:
-        """Waits; returns what this rank has got. What must not change must not have changed."""
+        """Waits; returns what this rank has got."""
         if self.work is not None:
             self.work.wait()
-        reads_only = self.case.form != IN_PLACE and self.case.collective != "broadcast"
-        if reads_only or (self.case.collective == "reduce" and self.rank != self.case.root):
-            assert same_bits(self.given, self.x), f"{self.case}: rank {self.rank}'s input changed"
-        return None if self.result is None else np.asarray(self.result)
+        return self.placed.look(self.x)
 
 
 def start(comm: rt.Communicator, case: Case, x: Array, allocate: Allocate = on_the_host) -> Started:
     """Makes the call on a copy of `x`, with poisoned memory for the result."""
+    placed = place(comm, case, x.size, allocate)
+    placed.given[:] = x
+    return Started(placed, x, placed.call())
+
+
+def place(comm: rt.Communicator, case: Case, count: int, allocate: Allocate = on_the_host) -> Placed:
+    """Poisoned memory for `count` elements of input, and for the result."""
     world, rank = comm.world_size, comm.rank
     in_place = case.form == IN_PLACE
     begin = sum(case.shares(world)[:rank])
-    given = allocate(comm, case, x.size)
-    given[:] = x
+    given = allocate(comm, case, count)
     out = allocate(comm, case, output_size(case, rank, world))
     keywords: dict[str, Any] = {"algorithm": case.algorithm, "async_op": case.form == ASYNC}
     counts = [list(case.counts)] if case.counts else []
     op = reference.operation(case.op)
     result = out
+    arguments: tuple[Any, ...]
     match case.collective:
         case "all_reduce":
-            work = comm.all_reduce(given, op, out=None if in_place else out, **keywords)
+            arguments = (given, op)
+            keywords["out"] = None if in_place else out
             result = given if in_place else out
         case "reduce":
-            work = comm.reduce(given, case.root, op, out=None if in_place else out, **keywords)
+            arguments = (given, case.root, op)
+            keywords["out"] = None if in_place else out
             result = (given if in_place else out) if rank == case.root else None
         case "reduce_scatter" | "reduce_scatter_v":
             if in_place:
                 out = result = given[begin : begin + case.share(rank)]
-            work = getattr(comm, case.collective)(out, given, *counts, op, **keywords)
+            arguments = (out, given, *counts, op)
         case "broadcast":
-            work = comm.broadcast(given, case.root, **keywords)
+            arguments = (given, case.root)
             result = given
         case "all_gather" | "all_gather_v":
             if in_place:
-                out[begin : begin + x.size] = x
-                given = out[begin : begin + x.size]
-            work = getattr(comm, case.collective)(out, given, *counts, **keywords)
+                given = out[begin : begin + count]
+            arguments = (out, given, *counts)
         case "all_to_all":
-            work = comm.all_to_all(out, given, **keywords)
+            arguments = (out, given)
         case "all_to_all_v":
             received = [case.pair(peer, rank) for peer in range(world)]
             sent = [case.pair(rank, peer) for peer in range(world)]
-            work = comm.all_to_all_v(out, given, received, sent, **keywords)
+            arguments = (out, given, received, sent)
         case "gather":
             result = out if rank == case.root else None
-            work = comm.gather(result, given, case.root, **keywords)
+            arguments = (result, given, case.root)
         case "scatter":
-            work = comm.scatter(out, given if rank == case.root else None, case.root, **keywords)
+            arguments = (out, given if rank == case.root else None, case.root)
         case _:
             raise KeyError(
                 f"the contract tests do not know {case.collective}: add it to tests/contract/cases.py"
             )
-    return Started(case, rank, x, given, result, work)
+    call = partial(getattr(comm, case.collective), *arguments, **keywords)
+    return Placed(case, rank, given, out, result, call)
 
 
 Result = Array | str | None

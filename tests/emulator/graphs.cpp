@@ -106,6 +106,14 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t handle
   });
 }
 
+// There is nothing to prepare, only what can be wrong.
+cudaError_t cudaGraphUpload(cudaGraphExec_t handle, cudaStream_t stream_handle) {
+  return api(__func__, [&] {
+    if (executables().find(handle) == nullptr) return cudaErrorInvalidValue;
+    return find_stream(stream_handle) == nullptr ? cudaErrorInvalidResourceHandle : cudaSuccess;
+  });
+}
+
 cudaError_t cudaGraphLaunch(cudaGraphExec_t handle, cudaStream_t stream_handle) {
   return api(__func__, [&] {
     const std::shared_ptr<CUgraphExec_st> executable = executables().find(handle);

@@ -17,6 +17,7 @@ cudaGraphExec_t captured(cudaStream_t stream, const std::function<void()>& recor
   record();
   EXPECT_CUDA(cudaStreamEndCapture(stream, &graph));
   EXPECT_CUDA(cudaGraphInstantiate(&executable, graph, 0));
+  EXPECT_CUDA(cudaGraphUpload(executable, stream));
   EXPECT_CUDA(cudaGraphDestroy(graph));
   return executable;
 }

@@ -31,9 +31,9 @@ def device_seen() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("hypothesis_profile", None) is None:
         settings.load_profile("quick")
-    os.environ.setdefault(
-        "CUDA_DEVICE_MAX_CONNECTIONS", "32"
-    )  # before CUDA starts, for ranks that are threads
+    # Streams that share a queue of the hardware wait for one another. CUDA reads it when it first starts, which
+    # need not be in a run_local that asks for it.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     if VARIABLE not in os.environ and not device_seen():
         os.environ[VARIABLE] = str(EMULATED)
         os.environ.setdefault("RINGTREE_EMULATED_LANES", "4")  # a lane is a thread

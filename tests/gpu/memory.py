@@ -59,9 +59,14 @@ def empty(count: int, dtype: Any = "float32", skipped: int = 0) -> View:
     """`count` elements that hold 0xA5 (a bool: 1), `skipped` elements behind what an allocation begins with."""
     whole = rt.cuda.empty(count + skipped, dtype)
     array = View(whole, 0, count + skipped)
-    poison = np.full(array.size * array.dtype.itemsize, 1 if array.dtype == bool else 0xA5, np.uint8)
-    array[:] = poison.view(array.dtype)
+    poison(array)
     return array[skipped:]
+
+
+def poison(array: View) -> None:
+    """0xA5 in all its bytes (1 in a bool's)."""
+    fill = np.full(array.size * array.dtype.itemsize, 1 if array.dtype == bool else 0xA5, np.uint8)
+    array[:] = fill.view(array.dtype)
 
 
 def on_gpu(values: Any, dtype: Any = None) -> View:

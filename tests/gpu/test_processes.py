@@ -12,22 +12,19 @@ from contract.cases import Case, check, has_root, run_cases
 from contract.processes import run_processes
 from gpu import memory
 from gpu.memory import on_gpu
-from gpu.test_collectives import ENTRIES, UNEVEN, cases
-from gpu.worlds import TIMEOUT, run_everywhere, variables
-from hypothesis import given, settings
+from gpu.test_collectives import ALL, ENTRIES, one_of_each, protocols
+from gpu.worlds import TIMEOUT, few, ordered, run_everywhere, variables
+from hypothesis import given
 from hypothesis import strategies as st
-
-few = settings(max_examples=2)
 
 
 @pytest.mark.parametrize("world", [2, 4])
 @few
-@given(data=st.data())
-def test_every_algorithm_agrees_with_numpy(data: st.DataObject, world: int) -> None:
-    sequence = [data.draw(cases(collective, algorithm, world)) for collective, algorithm in ENTRIES] + [
-        data.draw(cases(collective, "auto", world, True)) for collective in UNEVEN
-    ]
-    by_rank = run_everywhere("processes", world, run_cases, sequence, memory.for_case)
+@given(data=st.data(), protocol=protocols)
+def test_every_algorithm_agrees_with_numpy(data: st.DataObject, world: int, protocol: str) -> None:
+    sequence = one_of_each(data, world, ALL)
+    with ordered(protocol):
+        by_rank = run_everywhere("processes", world, run_cases, sequence, memory.for_case)
     for case, *results in zip(sequence, *by_rank, strict=True):
         check(case, results)
 

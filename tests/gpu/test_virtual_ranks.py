@@ -13,8 +13,8 @@ from contract.cases import MISALIGNED, REDUCTIONS, Case, check, has_root, input_
 from contract.reference import NUMPY_TYPES, supported
 from gpu import memory
 from gpu.memory import View, ones
-from gpu.test_collectives import ENTRIES, NO_KERNEL
-from gpu.worlds import WORLDS
+from gpu.test_collectives import ENTRIES, NAMES, NO_KERNEL
+from gpu.worlds import PROTOCOLS, WORLDS, few, ordered
 from hypothesis import given
 from hypothesis import strategies as st
 from ringtree import _core
@@ -63,17 +63,36 @@ def cases(draw: st.DrawFn, collective: str, algorithm: str, world: int) -> Case:
     )
 
 
+def run_and_check(ranks: rt.cuda.VirtualRanks, sequence: list[Case]) -> None:
+    for case in sequence:
+        first, second = run(ranks, case), run(ranks, case)
+        check(case, first)
+        for one, other in zip(first, second, strict=True):
+            assert one is None or memory.same(one, other), f"{case}: other bits from the same call again"
+
+
 @pytest.mark.parametrize(("collective", "algorithm"), ENTRIES)
 @given(data=st.data(), world=st.integers(min(WORLDS), max(WORLDS)))
 def test_every_algorithm_agrees_with_numpy(
     collective: str, algorithm: str, data: st.DataObject, world: int
 ) -> None:
-    ranks = ranks_of(world)
-    for case in data.draw(st.lists(cases(collective, algorithm, world), min_size=3, max_size=5)):
-        first, second = run(ranks, case), run(ranks, case)
-        check(case, first)
-        for one, other in zip(first, second, strict=True):
-            assert one is None or memory.same(one, other), f"{case}: other bits from the same call again"
+    sequence = data.draw(st.lists(cases(collective, algorithm, world), min_size=3, max_size=5))
+    run_and_check(ranks_of(world), sequence)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@few
+@given(data=st.data())
+def test_every_protocol_is_met_in_every_world(data: st.DataObject, protocol: str, world: int) -> None:
+    """By one half of the algorithms, and by the other one in the next world."""
+    entries = ENTRIES[world % 2 :: 2]
+    with ordered(protocol):
+        ranks = rt.cuda.VirtualRanks(world)  # not kept: a device does not hold so many
+    assert ranks._core.protocol() == NAMES[protocol]
+    run_and_check(
+        ranks, [data.draw(cases(collective, algorithm, world)) for collective, algorithm in entries]
+    )
 
 
 def test_as_many_ranks_as_there_may_be_sum() -> None:

@@ -1,15 +1,27 @@
 """Runs one function on every rank of a world on the GPU: as threads, or as processes that share it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import ringtree as rt
 from contract.processes import Processes, run_processes
+from hypothesis import settings
 
 WORLDS = range(1, 9)
 TIMEOUT = 60.0
+
+# Of examples that are many calls, or many processes, each: a third of what the profile says.
+few = settings(max_examples=max(2, settings().max_examples // 3))
+
+# How what kernels send travels (docs/gpu.md, "Packets and lines"), and which order for it a process finds in
+# its environment.
+ORDER = "RINGTREE_GPU_PROTOCOL"
+PROTOCOLS = {"slots": "simple", "packets": "packets", "lines": "lines"}
+BY_SIZE = "by size"
+ORDERS = {BY_SIZE: "", **PROTOCOLS}
 
 everywhere = ("threads", "processes")
 in_threads_and_processes = pytest.mark.parametrize("where", everywhere)
@@ -20,8 +32,22 @@ def variables() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name == "RINGTREE_CUDA_LIBRARY" or name.startswith("RINGTREE_EMULATED_")
+        if name in ("RINGTREE_CUDA_LIBRARY", ORDER) or name.startswith("RINGTREE_EMULATED_")
     }
+
+
+@contextmanager
+def ordered(protocol: str) -> Iterator[None]:
+    """One of ORDERS, for worlds that begin meanwhile, whatever their ranks are."""
+    before = os.environ.get(ORDER)
+    os.environ[ORDER] = ORDERS[protocol]
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ORDER]
+        else:
+            os.environ[ORDER] = before
 
 
 def variables_of_two_gpus() -> dict[str, str]:
