@@ -172,9 +172,9 @@ def _are_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: 
 
 
 def _stream_for(x: Any, interface: dict[str, Any]) -> int:
-    """The stream on which the library of `x` works now, else the one that the array names."""
+    """The stream on which the library of `x` works now on its GPU, else the one that the array names."""
     if type(x).__module__.partition(".")[0] == "cupy":
-        current: int = sys.modules["cupy"].cuda.get_current_stream().ptr
+        current: int = sys.modules["cupy"].cuda.get_current_stream(x.device.id).ptr
         return current
     return interface.get("stream") or STREAM_OF_THREAD
 

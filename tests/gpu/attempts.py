@@ -9,6 +9,12 @@ from gpu.memory import on_gpu, ones
 
 Call = Callable[[rt.Communicator], object]
 
+NEEDS_A_STREAM = (
+    "ranks that are threads of one process need a stream each, and this one is the process's default stream, in "
+    "which one rank's kernel would wait behind another's: take rt.run_local(..., device=\"cuda\"), or a stream "
+    "of your own"
+)
+
 
 def sum_of_ranks(comm: rt.Communicator) -> float:
     """On the GPU and on the CPU."""

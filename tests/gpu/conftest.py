@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from gpu.cupy_here import which
 from hypothesis import settings
 
 VARIABLE = "RINGTREE_CUDA_LIBRARY"
@@ -45,4 +46,4 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     library = os.environ.get(VARIABLE, "ringtree's own")
-    return f"CUDA library: {library}; devices: {device_seen()}"
+    return f"CUDA library: {library}; devices: {device_seen()}; CuPy: {which()}"

@@ -12,18 +12,13 @@ import pytest
 import ringtree as rt
 from contract.attempts import USABLE, assert_error, attempt
 from contract.processes import run_processes
+from gpu.attempts import NEEDS_A_STREAM
 from gpu.devices import set_device
 from gpu.memory import View, empty, ones
 from gpu.worlds import run_everywhere, run_threads, variables_of_two_gpus
 from ringtree import _core
 
 LEGACY_STREAM, STREAM_OF_THREAD = 1, 2
-
-NEEDS_A_STREAM = (
-    "ranks that are threads of one process need a stream each, and this one is the process's default stream, in "
-    "which one rank's kernel would wait behind another's: take rt.run_local(..., device=\"cuda\"), or a stream "
-    "of your own"
-)
 
 
 class Shown:

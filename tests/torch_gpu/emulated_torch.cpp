@@ -9,16 +9,24 @@
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/view_native.h>
 #include <c10/core/Allocator.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <cuda_runtime_api.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <atomic>
+#include <compare>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <torch/csrc/distributed/c10d/reducer_timer.hpp>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -27,11 +35,17 @@ constexpr c10::DeviceType kCuda = c10::DeviceType::CUDA;
 
 void check(cudaError_t result) { TORCH_CHECK(result == cudaSuccess, cudaGetErrorString(result)); }
 
-/// Of the calling thread; 0 is the default one.
-thread_local c10::StreamId current_stream = 0;
+/// Asked of a process that is still to be forked, so it may not begin the emulation.
+c10::DeviceIndex device_count() {
+  const char* const said = std::getenv("RINGTREE_EMULATED_DEVICES");
+  return static_cast<c10::DeviceIndex>(said == nullptr ? 1 : std::atoi(said));
+}
 
-cudaStream_t native(const c10::Stream& stream) { return reinterpret_cast<cudaStream_t>(stream.id()); }
-cudaStream_t current() { return reinterpret_cast<cudaStream_t>(current_stream); }
+/// Of the calling thread, by device; 0 is the default one.
+thread_local std::map<c10::DeviceIndex, c10::StreamId> current_streams;
+
+cudaStream_t native(c10::StreamId stream) { return reinterpret_cast<cudaStream_t>(stream); }
+cudaStream_t native(const c10::Stream& stream) { return native(stream.id()); }
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return kCuda; }
@@ -51,18 +65,22 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void uncheckedSetDevice(c10::Device device) const noexcept override {
     if (device.has_index()) cudaSetDevice(device.index());
   }
-  /// The first. Asked of a process that is still to be forked, so it may not begin the emulation.
-  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  c10::DeviceIndex deviceCount() const noexcept override { return device_count(); }
 
-  static c10::Stream stream_of(c10::Device device, c10::StreamId id) {
-    const c10::DeviceIndex index = device.has_index() ? device.index() : c10::DeviceIndex{0};
-    return c10::Stream(c10::Stream::UNSAFE, c10::Device(kCuda, index), id);
+  c10::Device with_index(c10::Device device) const { return device.has_index() ? device : getDevice(); }
+  c10::Stream stream_of(c10::Device device, c10::StreamId id) const {
+    return c10::Stream(c10::Stream::UNSAFE, with_index(device), id);
   }
-  c10::Stream getStream(c10::Device device) const override { return stream_of(device, current_stream); }
+  c10::Stream getStream(c10::Device device) const override {
+    return stream_of(device, current_streams[with_index(device).index()]);
+  }
   c10::Stream getDefaultStream(c10::Device device) const override { return stream_of(device, 0); }
   c10::Stream getNewStream(c10::Device device, int /*priority*/) const override {
+    const c10::Device before = exchangeDevice(device);
     cudaStream_t stream = nullptr;
-    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    const cudaError_t result = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    setDevice(before);
+    check(result);
     return stream_of(device, reinterpret_cast<c10::StreamId>(stream));
   }
   c10::Stream getStreamFromGlobalPool(c10::Device device, bool /*isHighPriority*/) const override {
@@ -70,7 +88,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   }
   c10::Stream exchangeStream(c10::Stream stream) const override {
     const c10::Stream before = getStream(stream.device());
-    current_stream = stream.id();
+    current_streams[stream.device_index()] = stream.id();
     return before;
   }
   void* getStreamNativeHandle(const c10::Stream stream) const override { return native(stream); }
@@ -106,6 +124,9 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
 
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 
+/// That of the current device.
+cudaStream_t current() { return native(Guard().getStream(kCuda)); }
+
 /// What PyTorch asks of CUDA as a whole, under the name by which it looks for that.
 struct CUDAHooks final : at::CUDAHooksInterface {
   explicit CUDAHooks(at::CUDAHooksArgs /*none*/) {}
@@ -113,9 +134,9 @@ struct CUDAHooks final : at::CUDAHooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
   bool hasCUDA() const override { return true; }
-  int getNumGPUs() const override { return 1; }
+  int getNumGPUs() const override { return device_count(); }
   bool hasPrimaryContext(c10::DeviceIndex /*device*/) const override { return true; }
-  c10::DeviceIndex deviceCount() const override { return 1; }
+  c10::DeviceIndex deviceCount() const override { return device_count(); }
   c10::DeviceIndex current_device() const override { return getCurrentDevice(); }
   c10::DeviceIndex getCurrentDevice() const override { return Guard().getDevice().index(); }
   c10::DeviceIndex exchangeDevice(c10::DeviceIndex device) const override {
@@ -153,28 +174,102 @@ C10_REGISTER_TYPED_CLASS(TimerRegistry, c10::kCUDA, EmulatedTimer)
 
 namespace {
 
-/// Of cudaMalloc. Freed memory waits until its program says so: PyTorch's own allocator waits for nobody.
-struct Memory final : c10::Allocator {
+/// As PyTorch's own allocator does: what is freed serves the next tensor of its size on the stream on which
+/// it was allocated, the lowest address first, at once and whatever that stream holds; but not before other
+/// streams have come to where they were when it was freed, if record_stream() has told that they use it. It
+/// waits for nobody.
+class Memory final : public c10::Allocator {
+ public:
   c10::DataPtr allocate(std::size_t bytes) override {
-    void* memory = nullptr;
-    if (bytes != 0) check(cudaMalloc(&memory, bytes));
-    return {memory, memory, [](void* freed) { cudaFree(freed); }, Guard().getDevice()};
+    if (bytes == 0) return {nullptr, Guard().getDevice()};
+    const Place place{Guard().getDevice().index(), Guard().getStream(kCuda).id(), bytes};
+    void* const memory = take(place);
+    return {memory, memory, &give_back, Guard().getDevice()};
   }
+
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current()));
   }
+
+  void record(void* block, c10::StreamId stream) {
+    const std::lock_guard lock(mutex_);
+    const auto used = used_.find(block);
+    if (used != used_.end() && used->second.place.stream != stream) used->second.also_on.insert(stream);
+  }
+
+ private:
+  struct Place {
+    c10::DeviceIndex device;
+    c10::StreamId stream;
+    std::size_t bytes;
+    auto operator<=>(const Place&) const = default;
+  };
+  struct Use {
+    Place place;
+    std::set<c10::StreamId> also_on;
+  };
+
+  void* take(const Place& place) {
+    const std::lock_guard lock(mutex_);
+    void* memory = nullptr;
+    auto found = freed_.lower_bound({place, nullptr});
+    while (found != freed_.end() && found->first.first == place && !are_over(found->second)) ++found;
+    if (found != freed_.end() && found->first.first == place)
+      memory = freed_.extract(found).key().second;
+    else
+      check(cudaMalloc(&memory, place.bytes));
+    used_[memory] = {place, {}};
+    return memory;
+  }
+
+  static bool are_over(std::vector<cudaEvent_t>& events) {
+    std::erase_if(events, [](cudaEvent_t event) {
+      return cudaEventQuery(event) == cudaSuccess && cudaEventDestroy(event) == cudaSuccess;
+    });
+    cudaGetLastError();  // "not ready" is no error
+    return events.empty();
+  }
+
+  static void give_back(void* block);
+
+  void keep(void* block) {
+    const std::lock_guard lock(mutex_);
+    const Use use = used_.extract(block).mapped();
+    std::vector<cudaEvent_t> ends;
+    int before = 0;
+    if (cudaGetDevice(&before) != cudaSuccess) return;  // the process ends
+    cudaSetDevice(use.place.device);
+    for (const c10::StreamId stream : use.also_on) {
+      cudaEvent_t event = nullptr;
+      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+      check(cudaEventRecord(event, native(stream)));
+      ends.push_back(event);
+    }
+    cudaSetDevice(before);
+    freed_.emplace(std::pair(use.place, block), std::move(ends));
+  }
+
+  std::mutex mutex_;  // guards:
+  std::map<void*, Use> used_;
+  std::map<std::pair<Place, void*>, std::vector<cudaEvent_t>> freed_;  // until when others use it
 };
 
-Memory memory;
+/// Never destroyed: tensors are freed until the process ends.
+Memory& memory = *new Memory;
+
+void Memory::give_back(void* block) { memory.keep(block); }
 
 at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
-                 std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+                 std::optional<at::Device> device, std::optional<bool>,
+                 std::optional<at::MemoryFormat> format) {
+  const c10::DeviceGuard here(device.value_or(c10::Device(kCuda)));
   return at::detail::empty_generic(size, &memory, c10::DispatchKeySet(c10::DispatchKey::CUDA),
                                    dtype.value_or(at::kFloat), format);
 }
 
 at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
-                         std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
+                         std::optional<at::Layout>, std::optional<at::Device> device, std::optional<bool>) {
+  const c10::DeviceGuard here(device.value_or(c10::Device(kCuda)));
   return at::detail::empty_strided_generic(size, stride, &memory, c10::DispatchKeySet(c10::DispatchKey::CUDA),
                                            dtype.value_or(at::kFloat));
 }
@@ -185,6 +280,7 @@ void move(void* to, const void* from, std::size_t bytes) {
 
 /// All of a tensor's storage, behind what the current stream holds.
 at::Tensor storage_on_host(const at::Tensor& tensor) {
+  const c10::DeviceGuard here(tensor.device());
   const std::size_t bytes = tensor.storage().nbytes();
   at::Tensor all = at::empty({static_cast<std::int64_t>(bytes)}, at::kByte);
   move(all.data_ptr(), tensor.storage().data(), bytes);
@@ -201,12 +297,33 @@ at::Tensor on_host(const at::Tensor& tensor) {
   return tensor.is_cuda() ? same_view(storage_on_host(tensor), tensor) : tensor;
 }
 
+/// The same elements, for the CPU: memory of an emulated device is the host's, too.
+at::Tensor seen_by_host(const at::Tensor& tensor) {
+  return at::from_blob(tensor.data_ptr(), tensor.sizes(), tensor.strides(),
+                       at::TensorOptions(tensor.scalar_type()));
+}
+
+/// Between tensors on GPUs, whatever their types and strides: as a kernel would be, it is enqueued.
+void enqueue_copy(const at::Tensor& to, const at::Tensor& from) {
+  using Both = std::pair<at::Tensor, at::Tensor>;
+  auto* const copied = new Both(seen_by_host(to), seen_by_host(from));
+  const auto run = [](void* data) {
+    const std::unique_ptr<Both> both(static_cast<Both*>(data));
+    both->first.copy_(both->second);
+  };
+  check(cudaLaunchHostFunc(current(), run, copied));
+}
+
 at::Tensor& copy(at::Tensor& to, const at::Tensor& from, bool /*non_blocking*/) {
+  const c10::DeviceGuard here(to.is_cuda() ? to.device() : from.device());
   const bool alike = to.scalar_type() == from.scalar_type() && to.sizes() == from.sizes() &&
                      to.is_contiguous() && from.is_contiguous() && !from.is_conj() && !from.is_neg();
   if (alike) {
     move(to.data_ptr(), from.data_ptr(), to.nbytes());
     if (!to.is_cuda() || !from.is_cuda()) check(cudaStreamSynchronize(current()));
+  } else if (to.is_cuda() && from.is_cuda() && !from.is_conj() && !from.is_neg() &&
+             to.sizes() == from.sizes()) {
+    enqueue_copy(to, from);
   } else if (!to.is_cuda()) {
     to.copy_(on_host(from));
   } else {
@@ -228,12 +345,13 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
   return copy(target, from, false);
 }
 
-/// How often the allocator was told that another stream uses a tensor.
-std::atomic<int> recorded{0};
-void record_stream(at::Tensor& /*tensor*/, c10::Stream /*stream*/) { ++recorded; }
+void record_stream(at::Tensor& tensor, c10::Stream stream) {
+  memory.record(tensor.storage().mutable_data(), stream.id());
+}
 
+/// To the current device.
 at::Tensor to_cuda(const at::Tensor& tensor) {
-  at::Tensor there = at::empty(tensor.sizes(), tensor.options().device(c10::Device(kCuda, 0)));
+  at::Tensor there = at::empty(tensor.sizes(), tensor.options().device(Guard().getDevice()));
   return copy(there, tensor, false);
 }
 
@@ -248,14 +366,19 @@ void resize_storage(at::Tensor& tensor, std::int64_t bytes) {
   storage.set_nbytes(wanted);
 }
 
-/// Makes a stream the calling thread's. Returns the one before.
+/// Makes a stream of the current device the calling thread's. Returns the one before.
 std::int64_t set_stream(std::int64_t stream) {
-  const c10::StreamId before = current_stream;
-  current_stream = stream;
-  return before;
+  return Guard().exchangeStream(Guard().stream_of(kCuda, stream)).id();
 }
 
-std::int64_t new_stream() { return Guard().getNewStream(c10::Device(kCuda, 0), 0).id(); }
+std::int64_t new_stream() { return Guard().getNewStream(kCuda, 0).id(); }
+
+/// Makes a device the calling thread's. Returns the one before.
+std::int64_t set_device(std::int64_t device) {
+  return Guard().exchangeDevice({kCuda, static_cast<c10::DeviceIndex>(device)}).index();
+}
+
+std::int64_t get_device() { return Guard().getDevice().index(); }
 
 void synchronize() { check(cudaDeviceSynchronize()); }
 
@@ -281,6 +404,7 @@ TORCH_LIBRARY(emulated_cuda, m) {
   m.def("resize_storage(Tensor(a!) tensor, int bytes) -> ()", &resize_storage);
   m.def("new_stream() -> int", &new_stream);
   m.def("set_stream(int stream) -> int", &set_stream);
+  m.def("set_device(int device) -> int", &set_device);
+  m.def("get_device() -> int", &get_device);
   m.def("synchronize() -> ()", &synchronize);
-  m.def("recorded() -> int", [] { return static_cast<std::int64_t>(recorded.load()); });
 }

@@ -13,7 +13,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch_backend.ranks import TorchRanks, run_ranks
-from torch_gpu.tensors import OnAnotherStream, make_torch_cuda_work, missing, to_gpu
+from torch_gpu.tensors import (
+    OnAnotherStream,
+    make_storages_resizable,
+    make_torch_cuda_work,
+    missing,
+    to_gpu,
+)
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 
@@ -218,13 +224,14 @@ def replicate(model: torch.nn.Sequential, kind: str) -> torch.nn.Module:
 
 def shard(model: torch.nn.Sequential, kind: str) -> torch.nn.Module:
     """FSDP2: every rank has a part of each layer's; the layers gather and scatter on streams of their own."""
+    make_storages_resizable()
     mesh = dist.init_device_mesh(kind, (n(),))
     for layer in (model[0], model[2]):
         fully_shard(layer, mesh=mesh)
     return fully_shard(model, mesh=mesh)
 
 
-def train(parallelize: Parallelize, on_gpu: bool) -> list[list[float]]:
+def train(parallelize: Parallelize, on_gpu: bool, steps: int = 3) -> list[list[float]]:
     make_torch_cuda_work()
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4)).double()
@@ -233,7 +240,7 @@ def train(parallelize: Parallelize, on_gpu: bool) -> list[list[float]]:
     parallel = parallelize(model, "cuda" if on_gpu else "cpu")
     optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1, foreach=False)
     generator = torch.Generator().manual_seed(dist.get_rank())
-    for _ in range(3):
+    for _ in range(steps):
         x = torch.randn(5, 8, generator=generator, dtype=torch.float64)
         loss = parallel(to_gpu(x) if on_gpu else x).square().mean()
         optimizer.zero_grad()
@@ -253,6 +260,39 @@ def test_training_gives_the_same_as_on_the_cpu(parallelize: Parallelize, world: 
     for expected, found in zip(on_cpu, on_gpu, strict=True):
         for one, other in zip(expected, found, strict=True):
             assert one == pytest.approx(other, rel=1e-12)
+
+
+# One group for tensors on CPUs and on GPUs
+
+BOTH = "cpu:ringtree,cuda:ringtree"
+
+
+def use_both() -> list[Any]:
+    x, y = torch.tensor([1.0 + dist.get_rank()]), to_gpu(torch.tensor([10.0 + dist.get_rank()]))
+    works = [dist.all_reduce(y, async_op=True), dist.all_reduce(x, async_op=True)]
+    for work in works:
+        work.wait()
+    dist.broadcast(y, 1)
+    parts = [torch.zeros(1) for _ in range(n())]
+    dist.all_gather(parts, x)
+    group = dist.distributed_c10d._get_default_group()
+    kinds = [group._get_backend(torch.device(kind)) for kind in ("cpu", "cuda")]
+    named = dist.get_backend_config() == BOTH and kinds[0] is kinds[1] and kinds[0].name() == "ringtree"
+    return [named, y.item(), [part.item() for part in parts]]
+
+
+def test_a_group_of_both_names_takes_tensors_of_both_kinds() -> None:
+    assert run_ranks(2, use_both, backend=BOTH) == [[True, 21.0, [3.0, 3.0]]] * 2
+
+
+def train_both() -> list[list[list[float]]]:
+    return [train(replicate, on_gpu, 1) for on_gpu in (False, True)]
+
+
+def test_models_of_both_kinds_train_in_one_group() -> None:
+    for on_cpu, on_gpu in run_ranks(2, train_both, backend=BOTH):
+        for expected, found in zip(on_cpu, on_gpu, strict=True):
+            assert found == pytest.approx(expected, rel=1e-12)
 
 
 def split() -> tuple[bool, float]:
