@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "communicator/fault.h"
 
@@ -55,17 +56,19 @@ void Patience::begin(const Concern& concern, double timeout_seconds) {
 }
 
 std::uint32_t Patience::prepare() {
-  if (rests_ < kYields) return 0;
+  if (rests_ < kYields || announced_) return 0;
   announced_ = true;
   return segment_->doorbells()[rank_].announce();
 }
 
 void Patience::rest(std::uint32_t ticket, int peer) {
   try {
-    if (has_fault(*segment_)) {
+    if (has_fault(*segment_) && std::exchange(knows_of_fault_, true)) {
       note_awaited(concern_->awaited(peer));
       throw_fault(*segment_, rank_, concern_->describe());
     }
+    if (knows_of_fault_)
+      return;  // to look once more: it may be of a call after this one, which has all it needs
     if (announced_)
       sleep(ticket, peer);
     else
@@ -94,7 +97,7 @@ void Patience::sleep(std::uint32_t ticket, int peer) {
 
 void Patience::resume() noexcept {
   if (announced_) segment_->doorbells()[rank_].retire();
-  announced_ = false;
+  announced_ = knows_of_fault_ = false;
   rests_ = 0;
   if (notes_awaited_) AtomicRef(segment_->board(rank_).awaited).store(0, relaxed);
   notes_awaited_ = false;
@@ -130,7 +133,6 @@ void Patience::look_around(int peer) {
         "rank " + std::to_string(rank_) + " was interrupted (Ctrl-C) in " + concern_->describe() + ".");
     throw Interrupted();
   }
-  if (has_fault(*segment_)) throw_fault(*segment_, rank_, concern_->describe());
 }
 
 void Patience::lose(int peer, int error) {

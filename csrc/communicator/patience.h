@@ -66,6 +66,7 @@ class Patience : public Waiter {
   const std::atomic<double>* timeout_seconds_;
   double own_timeout_seconds_ = 0;  ///< of the call, if it has one
   bool announced_ = false;
+  bool knows_of_fault_ = false;
   bool notes_awaited_ = false;
   int rests_ = 0;
   Clock::time_point started_{};

@@ -55,8 +55,10 @@ def run(comm: rt.Communicator, sequence: Sequence[Case], library: Library) -> li
     for case in sequence:
         x = library.on_gpu(input_of(case, comm.rank, comm.world_size))
         out = library.on_gpu(poison(output_size(case, comm.rank, comm.world_size), case.dtype))
-        assert CALLS[case.collective](comm, case, x, out) is None
         pending.append((case, x, out))
+    for case, x, out in pending:
+        assert CALLS[case.collective](comm, case, x, out) is None
+    comm.synchronize()  # before copies to the host, which may hold up ranks that are threads: docs/gpu.md
     results: list[Result] = []
     for case, x, out in pending:
         has_result = case.collective not in ("reduce", "gather") or comm.rank == case.root
@@ -85,5 +87,6 @@ def exchange(comm: rt.Communicator, library: Library, count: int, seed: int) -> 
         elif before == sender:
             comm.recv(one, sender)
     comm.sendrecv(x, other, to=after, source=before)
+    comm.synchronize()
     for arrived in (one, other):
         assert library.on_host(arrived).tobytes() == values[before].tobytes()

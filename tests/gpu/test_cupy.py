@@ -40,10 +40,13 @@ class Cupy:
 
     def on_gpu(self, values: Array) -> Any:
         array = import_cupy().empty(values.shape, values.dtype)
+        import_cupy().cuda.get_current_stream().synchronize()
         array.set(values)
         return array
 
     def on_host(self, array: Any) -> Array:
+        # Else the copy, which waits inside of CUDA, may hold up ranks that are threads: docs/gpu.md.
+        import_cupy().cuda.get_current_stream().synchronize()
         host: Array = array.get()
         return host
 

@@ -36,6 +36,12 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("one GPU only")
 
 
+def on_cpu(x: torch.Tensor) -> torch.Tensor:
+    """First waits for the stream. Else the copy does, inside of CUDA, where it may hold up other threads."""
+    torch.cuda.current_stream(x.device).synchronize()
+    return x.cpu()
+
+
 class Torch:
     """A `calls.Library`."""
 
@@ -44,7 +50,7 @@ class Torch:
         return to_gpu(flat.view(getattr(torch, values.dtype.name))).view(values.shape)
 
     def on_host(self, array: torch.Tensor) -> Array:
-        host: Array = array.cpu().view(-1).view(torch.uint8).numpy()
+        host: Array = on_cpu(array).view(-1).view(torch.uint8).numpy()
         return host.view(NUMPY_TYPES[str(array.dtype).removeprefix("torch.")]).reshape(array.shape)
 
 
@@ -117,7 +123,7 @@ def follow(comm: rt.Communicator, of_program: bool) -> list[float]:
             comm.all_reduce(x)
             result.copy_(x)
             comm.barrier()  # of the hosts: all ranks have come so far
-        found: list[float] = result.cpu().unique().tolist()
+        found: list[float] = on_cpu(result).unique().tolist()
         return found
 
 
@@ -141,7 +147,7 @@ def change_streams(comm: rt.Communicator) -> list[float]:
             comm.all_gather(gathered, x)
         comm.barrier()
     comm.synchronize()
-    found: list[float] = gathered.cpu().unique().tolist()
+    found: list[float] = on_cpu(gathered).unique().tolist()
     return found
 
 
@@ -157,7 +163,7 @@ def own_streams(comm: rt.Communicator) -> tuple[int, int]:
     x = to_gpu(torch.full((10,), comm.rank + 1.0))
     comm.all_reduce(x)
     assert x.device.index == torch.cuda.current_device()
-    assert (x.cpu() == sum(range(comm.world_size + 1))).all()
+    assert (on_cpu(x) == sum(range(comm.world_size + 1))).all()
     return torch.cuda.current_stream().cuda_stream, torch.cuda.current_device()
 
 
@@ -193,10 +199,10 @@ def fill_empty(comm: rt.Communicator) -> None:
     ):
         x = comm.empty(shape, dtype, device="cuda")
         assert (x.is_cuda, x.dtype, x.shape) == (True, dtype, torch.zeros(shape).shape)
-        assert (x.cpu() == 0).all()
+        assert (on_cpu(x) == 0).all()
         x.fill_(comm.rank + 1)
         comm.all_reduce(x)
-        assert (x.cpu() == 3).all()
+        assert (on_cpu(x) == 3).all()
 
 
 @everywhere
@@ -260,7 +266,7 @@ def ask_all(comm: rt.Communicator) -> tuple[list[str], int]:
         said.append(str(tried.error))
         x = to_gpu(torch.full((10,), comm.rank + 1.0))
         comm.all_reduce(x)
-        assert (x.cpu() == 3).all()
+        assert (on_cpu(x) == 3).all()
     return said, torch.cuda.current_stream().cuda_stream
 
 
@@ -274,7 +280,7 @@ def use_default_stream(comm: rt.Communicator) -> float:
     x = to_gpu(torch.full((10,), comm.rank + 1.0))
     assert torch.cuda.current_stream().cuda_stream == 0
     comm.all_reduce(x)
-    return float(x.cpu()[0])
+    return float(on_cpu(x)[0])
 
 
 def test_processes_may_use_the_default_stream() -> None:
@@ -293,7 +299,7 @@ def use_two_devices(comm: rt.Communicator) -> list[str]:
     with torch.cuda.stream(torch.cuda.Stream()):  # of device 0; the tensor goes on device 1's
         comm.all_reduce(there)
     comm.synchronize()
-    assert (there.cpu() == 6).all()
+    assert (on_cpu(there) == 6).all()
     return said
 
 

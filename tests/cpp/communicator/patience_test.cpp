@@ -63,6 +63,8 @@ class Waiting : public testing::Test {
   }
   void learn_of_a_fault() {
     raise_fault(segment_, ErrorKind::Aborted, {1}, "rank 1 has had enough.");
+    // It looks once more at what it waits for, which may have come before the fault.
+    EXPECT_NO_THROW(patience_.rest(patience_.prepare(), 1));
     EXPECT_THROW(patience_.rest(patience_.prepare(), 1), Aborted);
   }
   std::uint64_t awaited() { return segment_.board(0).awaited; }
