@@ -20,9 +20,12 @@ _POLL_SECONDS = 0.05
 
 
 @contextmanager
-def opened_world(ranks: int | None) -> Iterator[World]:
-    """The world that this process was started in, or this command again as `ranks` processes, and exit."""
-    comm = rt.init()
+def opened_world(ranks: int | None, timeout: float | None = None) -> Iterator[World]:
+    """The world that this process was started in, or this command again as `ranks` processes, and exit.
+
+    `timeout`: see `rt.init`.
+    """
+    comm = rt.init(timeout=timeout)
     with comm:
         if comm.world_size > 1 or ranks == 1:
             world = World(comm)
