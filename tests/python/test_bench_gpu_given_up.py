@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from contract.emulated import environment, needs_emulator, run
 from ringtree_bench.growing import GrowingRecord
-from stand_ins.ranks import Done, run_ranks
+from stand_ins.ranks import WITHOUT_TORCH, Done, path_of, run_ranks
 
 # One rank's calls of "double_tree" do nothing from the given one on, so that the others wait for it in vain.
 SILENT = """
@@ -72,10 +72,10 @@ def test_an_algorithm_that_never_ends_is_a_line_and_the_others_are_measured(
 
 def start(script: Path, kind: str, *arguments: str) -> Done:
     """Run the script by itself, with two ranks that are threads, or as each of two ranks; of them the first."""
-    patience = {"RINGTREE_TIMEOUT": "2"}
+    settings = {"RINGTREE_TIMEOUT": "2", "PYTHONPATH": path_of(WITHOUT_TORCH)}
     if kind == "threads":
-        return run(str(script), *arguments, "-n", "2", **patience)
-    first, second = run_ranks(2, script.parent, str(script), *arguments, **patience)
+        return run(str(script), *arguments, "-n", "2", **settings)
+    first, second = run_ranks(2, script.parent, str(script), *arguments, **settings)
     assert second.returncode == 0, second.stderr
     return first
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.emulated import LIBRARY, ROOT, needs_emulator, run
+from contract.emulated import LIBRARY, needs_emulator, run
 from ringtree_bench.gpu.rivals.sharing import most_blocks, refusal_to_share, sharing_settings
-from stand_ins.ranks import Done, run_ranks
+from stand_ins.ranks import STAND_INS, WITHOUT_TORCH, Done, path_of, run_ranks
 
-STAND_INS = ROOT / "tests" / "stand_ins"
 TORCH = LIBRARY.with_name("libringtree_torch_emulated.so")
 CHANNELS = (
     64 // 2 // 2
@@ -36,10 +35,6 @@ def table_of(rank: Done, path: Path) -> tuple[dict[str, Any], set[tuple[str, str
     return record, timed
 
 
-def path_of(*folders: Path) -> str:
-    return ":".join(map(str, [*folders, ROOT / "python", ROOT / "bench", ROOT / "tests"]))
-
-
 @needs_emulator
 @pytest.mark.parametrize(("dtype", "op"), [("float32", "sum"), ("float16", "avg")])
 def test_nccl_by_cupy_stands_in_the_table(dtype: str, op: str, tmp_path: Path) -> None:
@@ -47,7 +42,7 @@ def test_nccl_by_cupy_stands_in_the_table(dtype: str, op: str, tmp_path: Path) -
     first, second = run_ranks(
         2, tmp_path, "-m", "ringtree", "gpu", "--as", "processes", "--peers", "nccl", "--dtype", dtype, "--op", op,
         "--collective", "all_reduce,reduce,broadcast,all_gather,reduce_scatter,all_to_all", "--sizes", "64,1000",
-        "--iterations", "1", "--json", str(path), PYTHONPATH=path_of(STAND_INS), TMPDIR=str(tmp_path),
+        "--iterations", "1", "--json", str(path), PYTHONPATH=path_of(STAND_INS, WITHOUT_TORCH), TMPDIR=str(tmp_path),
     )  # fmt: skip
     assert second.returncode == 0, second.stderr
     record, timed = table_of(first, path)
@@ -97,7 +92,8 @@ def test_nccl_and_symmetric_memory_by_torch_stand_in_the_table(preloaded: str, t
 def test_a_script_can_ask_whether_a_rival_can_be_measured() -> None:
     ask = ("-m", "ringtree_bench.gpu.rivals.ask", "nccl")
     new, old = (
-        run(*ask, "2", PYTHONPATH=path_of(STAND_INS), STAND_IN_NCCL=number) for number in ("23003", "22809")
+        run(*ask, "2", PYTHONPATH=path_of(STAND_INS, WITHOUT_TORCH), STAND_IN_NCCL=number)
+        for number in ("23003", "22809")
     )
     assert (new.returncode, new.stdout, new.stderr) == (0, "", "")
     assert old.returncode == 1

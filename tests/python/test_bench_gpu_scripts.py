@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from contract.emulated import ROOT, environment, needs_emulator
-from stand_ins.ranks import Done
+from stand_ins.ranks import WITHOUT_TORCH, Done, path_of
 
 pytestmark = needs_emulator
 
@@ -30,7 +30,7 @@ def stub(folder: Path, name: str, body: str) -> str:
 def run_script(*command: str, **more: str) -> Done:
     return subprocess.run(
         command,
-        env=environment(PYTHON=sys.executable, **more),
+        env=environment(PYTHON=sys.executable, PYTHONPATH=path_of(WITHOUT_TORCH), **more),
         capture_output=True,
         text=True,
         timeout=400,
@@ -77,7 +77,13 @@ def test_who_ends_the_suite_gets_what_it_has_measured(tmp_path: Path) -> None:
     sizes = {**SMALL, "LARGE": "64,16M"}
     suite = subprocess.Popen(
         [str(SUITE)],
-        env=environment(PYTHON=sys.executable, OUT=str(tmp_path), STEPS="large", **sizes),
+        env=environment(
+            PYTHON=sys.executable,
+            PYTHONPATH=path_of(WITHOUT_TORCH),
+            OUT=str(tmp_path),
+            STEPS="large",
+            **sizes,
+        ),
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -4,9 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from contract.emulated import environment
+from contract.emulated import ROOT, environment
+
+STAND_INS = ROOT / "tests" / "stand_ins"
+WITHOUT_TORCH = STAND_INS / "without_torch"
 
 Done = subprocess.CompletedProcess[str]
+
+
+def path_of(*folders: Path) -> str:
+    """A PYTHONPATH: these folders, and the sources."""
+    return ":".join(map(str, [*folders, ROOT / "python", ROOT / "bench", ROOT / "tests"]))
 
 
 def run_ranks(count: int, folder: Path, *command: str, timeout: float = 240, **more: str) -> list[Done]:
