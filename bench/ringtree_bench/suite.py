@@ -32,6 +32,7 @@ class Suite(ABC, Generic[AnyRowType]):
         """Nothing is measured or printed yet."""
         self.world, self.cases, self.seed = world, cases, seed
         self.screen = Screen(world.is_first)
+        self.given_up: set[str] = set()  # of the contenders, by name
 
     def _introduce(self, place: str, facts: Iterable[str], limits: Iterable[str]) -> None:
         """Print what stands above the table; `place`: what the ranks are and where."""
@@ -82,6 +83,7 @@ class Suite(ABC, Generic[AnyRowType]):
         for index, reason in measured.refused.items():
             self._note(f"{contenders[index].name} does not do {case.kind}: {reason}")
         for index, words in measured.given_up.items():
+            self.given_up.add(contenders[index].name)
             self._note(f"{contenders[index].name} was given up in {case.kind}: {words}")
         for index, timing in measured.timings.items():
             if timing.wrong:
@@ -123,4 +125,6 @@ class Suite(ABC, Generic[AnyRowType]):
         timings = {id(timing): timing for row in rows for timing in row.timings}  # peers stand in many rows
         wrong = sum(timing.wrong for timing in timings.values())
         self.screen.say(f"# {wrong} wrong elements" + (": do not trust these results" if wrong else ""))
+        if self.given_up:
+            self.screen.say(f"# given up: {', '.join(sorted(self.given_up))}")
         return wrong

@@ -57,10 +57,11 @@ def test_an_algorithm_that_never_ends_is_a_line_and_the_others_are_measured(
     result = start(script, kind, str(first), str(rank), "gpu", "--as", kind, "--algorithm", "double_tree,ring",
                    *(["--graph"] if len(ways) > 1 else []), "--sizes", "64,1K", "--iterations", "1",
                    "--json", str(path))  # fmt: skip
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.returncode == 1, result.stdout + result.stderr
     for way in ways:
         assert f"# ringtree {way} was given up in all_reduce sum of float32: Timeout: " in result.stdout
-    assert result.stdout.endswith("# 0 wrong elements\n")
+    given_up = ", ".join(f"ringtree {way}" for way in ways)
+    assert result.stdout.endswith(f"# 0 wrong elements\n# given up: {given_up}\n")
     (record,) = map(json.loads, path.read_text().splitlines())
     assert record["complete"]
     assert sum("was given up" in note for note in record["notes"]) == len(ways)
@@ -104,7 +105,7 @@ def test_virtual_ranks_are_made_anew_when_a_call_of_theirs_has_not_ended(tmp_pat
     result = run(
         str(script), "gpu", "-n", "2", "--algorithm", "ring,one_shot", "--sizes", "64", "--iterations", "1"
     )
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.returncode == 1, result.stdout + result.stderr
     assert result.stdout.count(" was given up in all_reduce sum of float32: Timeout: call #3 was not") == 1
     rows = [line.split() for line in result.stdout.splitlines() if not line.startswith("#")]
     assert [row[5] == "-" for row in rows] == [True, False]  # the third question is behind the first check

@@ -15,7 +15,7 @@ from ringtree_bench.cases import Case
 from ringtree_bench.gpu import kernels as compiled
 from ringtree_bench.gpu.limits import WARM_UP
 from ringtree_bench.gpu.record import Record
-from ringtree_bench.gpu.rivals import PEERS
+from ringtree_bench.gpu.rivals import PEERS, OnGpu
 from ringtree_bench.gpu.run import Run
 from ringtree_bench.gpu.seats import COLLECTIVES_ON_GPU, KINDS, Seat, with_seats
 from ringtree_bench.gpu.variants import PROTOCOLS, named
@@ -85,7 +85,7 @@ def gpu(
 ) -> None:  # fmt: skip
     """Time the collectives of arrays on a GPU, check every result, and print nccl-tests' table.
 
-    The exit status is 1 if any element of any checked result is wrong.
+    The exit status is 1 if any element of any checked result is wrong, or a call of ringtree's does not end.
     """
     if kernels:
         print_kernels(ranks or 2)
@@ -112,7 +112,8 @@ def gpu(
         wrong = run.close(rows)
         if record:
             record.write(rows, is_complete=True)
-        return bool(wrong) and seat.world.is_first
+        own = any(name.startswith(OnGpu.name) for name in run.given_up)  # a rival's trouble is the rival's
+        return (bool(wrong) or own) and seat.world.is_first
 
     if with_seats(kind or default_kind(), ranks, body):
         sys.exit(EXIT_WRONG)
