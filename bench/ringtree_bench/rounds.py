@@ -7,7 +7,7 @@ machine hits all alike, and the median over the rounds is free of it.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -93,10 +93,20 @@ AnyCall = TypeVar("AnyCall")
 
 @dataclass(frozen=True)
 class Measurement(Generic[AnyTiming]):
-    """The timings of those contenders that support a case, and the reasons of the others."""
+    """The timings of those contenders that support a case, and what there is to say of the others."""
 
     timings: dict[int, AnyTiming] = field(default_factory=dict)  # by index of the contender
-    refused: dict[int, str] = field(default_factory=dict)  # likewise
+    refused: dict[int, str] = field(default_factory=dict)  # likewise: why it does not do this
+    given_up: dict[int, str] = field(default_factory=dict)  # likewise: what happened to it
+
+
+class GaveUpError(Exception):
+    """A contender's calls do not end, or end in an error; the text says how. Of one rank, then of all."""
+
+    def __init__(self, words: str, which: int = -1) -> None:
+        """`which`: the contender's index, where all ranks know of it."""
+        super().__init__(words)
+        self.which = which
 
 
 class Rounds:
@@ -114,17 +124,27 @@ class Rounds:
         calls: dict[int, AnyCall] = {}
         refused: dict[int, str] = {}
         for index, contender in enumerate(contenders):
-            problem = ""
+            problem, failure = "", ""
             refusals: tuple[type[Exception], ...] = (UnsupportedError, *contender.rival.refusals())
             try:
                 calls[index] = first_call(contender)
             except refusals as error:
                 problem = str(error).strip() or type(error).__name__
-            problems = [text for text in self._world.gather(problem) if text]
+            except GaveUpError as error:
+                failure = str(error)
+            said = self._world.gather((problem, failure))
+            self._agree_to_go_on(index, (text for _, text in said))
+            problems = [text for text, _ in said if text]
             if problems:
                 calls.pop(index, None)
                 refused[index] = problems[0].splitlines()[0]
         return calls, refused
+
+    def _agree_to_go_on(self, which: int, failures: Iterable[str]) -> None:
+        """Raise on all ranks, given the same words, if some of them say how this contender failed."""
+        words = next(filter(None, failures), "")
+        if words:
+            raise GaveUpError(words, which)
 
     def _plan(
         self, case: Case, budget: Budget, most_rounds: int, times: Callable[[int, int], Samples]

@@ -20,9 +20,12 @@ _POLL_SECONDS = 0.05
 
 
 @contextmanager
-def opened_world(ranks: int | None) -> Iterator[World]:
-    """The world that this process was started in, or this command again as `ranks` processes, and exit."""
-    comm = rt.init()
+def opened_world(ranks: int | None, timeout: float | None = None) -> Iterator[World]:
+    """The world that this process was started in, or this command again as `ranks` processes, and exit.
+
+    `timeout`: see `rt.init`.
+    """
+    comm = rt.init(timeout=timeout)
     with comm:
         if comm.world_size > 1 or ranks == 1:
             world = World(comm)
@@ -47,8 +50,8 @@ def opened_world(ranks: int | None) -> Iterator[World]:
 def explained_once(world: World) -> Iterator[None]:
     """All ranks stop when the options make no sense to one of them; the first rank says why, and fails.
 
-    The others end well: a launcher that sees a failure kills the rest before they have cleaned up. A
-    collective.
+    The others end well: a launcher that sees a failure kills the rest before they have cleaned up. Threads
+    have none, and the first of them to end speaks for the process. A collective.
     """
     problem = ""
     try:
@@ -59,7 +62,7 @@ def explained_once(world: World) -> Iterator[None]:
     if problems:
         if world.is_first:
             click.echo(f"Error: {problems[0]}", err=True)
-        sys.exit(EXIT_USAGE if world.is_first else 0)
+        sys.exit(EXIT_USAGE if world.is_first or world.comm.transport == "threads" else 0)
 
 
 def run_as_ranks(count: int, arguments: list[str]) -> int:

@@ -1,7 +1,7 @@
 """A run of the suite, on the host or on GPUs: what stands above the table, rows as they come, the verdict."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +32,7 @@ class Suite(ABC, Generic[AnyRowType]):
         """Nothing is measured or printed yet."""
         self.world, self.cases, self.seed = world, cases, seed
         self.screen = Screen(world.is_first)
+        self.given_up: set[str] = set()  # of the contenders, by name
 
     def _introduce(self, place: str, facts: Iterable[str], limits: Iterable[str]) -> None:
         """Print what stands above the table; `place`: what the ranks are and where."""
@@ -49,8 +50,16 @@ class Suite(ABC, Generic[AnyRowType]):
         yield from limits
         yield from self.notes
 
-    def measure(self, algorithms: dict[str, list[str]], budget: Budget) -> list[AnyRowType]:
-        """Measure every case with these algorithms of its collective, and print the rows as they come."""
+    def measure(
+        self,
+        algorithms: dict[str, list[str]],
+        budget: Budget,
+        keep: Callable[[list[AnyRowType]], None] = lambda rows: None,
+    ) -> list[AnyRowType]:
+        """Measure every case with these algorithms of its collective, and print the rows as they come.
+
+        `keep` is given all rows so far, after each case.
+        """
         rows: list[AnyRowType] = []
         with self.screen.progress(len(self.cases)):
             for name, cases in groupby(self.cases, key=lambda case: case.collective.name):
@@ -65,6 +74,7 @@ class Suite(ABC, Generic[AnyRowType]):
                     for row in self._measure_case(case, algorithms[name], budget):
                         self.screen.say(layout.line(row), row)
                         rows.append(row)
+                    keep(rows)
                     self.screen.done()
         return rows
 
@@ -72,6 +82,9 @@ class Suite(ABC, Generic[AnyRowType]):
         contenders, measured = self._time(case, algorithms, budget)
         for index, reason in measured.refused.items():
             self._note(f"{contenders[index].name} does not do {case.kind}: {reason}")
+        for index, words in measured.given_up.items():
+            self.given_up.add(contenders[index].name)
+            self._note(f"{contenders[index].name} was given up in {case.kind}: {words}")
         for index, timing in measured.timings.items():
             if timing.wrong:
                 what = f"{case.kind}, {case.size_bytes} bytes"
@@ -112,4 +125,6 @@ class Suite(ABC, Generic[AnyRowType]):
         timings = {id(timing): timing for row in rows for timing in row.timings}  # peers stand in many rows
         wrong = sum(timing.wrong for timing in timings.values())
         self.screen.say(f"# {wrong} wrong elements" + (": do not trust these results" if wrong else ""))
+        if self.given_up:
+            self.screen.say(f"# given up: {', '.join(sorted(self.given_up))}")
         return wrong

@@ -1,5 +1,6 @@
 """What the ranks tell each other outside of the timed calls: objects, decisions, a common start."""
 
+import math
 import pickle
 import time
 from pathlib import Path
@@ -49,22 +50,23 @@ class World:
         """The first rank's `value`, on every rank."""
         return self.gather(value if self.is_first else None)[0]
 
-    def align(self) -> None:
-        """Let all ranks go on at the same instant, whoever is timed next.
+    def align(self, is_sound: bool = True) -> bool:
+        """Let all ranks go on at the same instant, whoever is timed next; whether all of them are sound.
 
         A barrier alone lets its ranks out one after the other, and a rank that must first be woken may leave
         50 us late, which would be charged to the rival under test. So the barrier is an all-reduce of the
         time at which each rank arrived, and all wait for a moment shortly after the last arrival. Ranks on
-        several hosts have no common clock; they get the barrier.
+        several hosts have no common clock; they get the barrier. A rank that is not sound never starts, and
+        tells the others so by the same word.
         """
-        if not self.on_one_host:
-            self.comm.barrier()
-            return
-        self._start[0] = time.perf_counter()
+        self._start[0] = time.perf_counter() if is_sound else math.inf
         self.comm.all_reduce(self._start, op="max")
         start = float(self._start[0]) + _SETTLE_SECONDS
-        while time.perf_counter() < start:
+        if math.isinf(start):
+            return False
+        while self.on_one_host and time.perf_counter() < start:
             time.sleep(0)  # lets go of the interpreter lock: ranks may be threads of one process
+        return True
 
 
 def _host_identity() -> str:

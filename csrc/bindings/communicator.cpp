@@ -286,6 +286,7 @@ void define_communicator(py::module_& module) {
       .def("chosen_on_gpu", &Communicator::chosen_on_gpu, arg("collective"), arg("nbytes"))
       .def("staged", &Communicator::staged)
       .def("protocol", &Communicator::protocol)
+      .def("channels", &Communicator::channels)
       .def("prefer", &Communicator::prefer, arg("collective"), arg("rules"))
       .def("prefer_on_gpu", &Communicator::prefer_on_gpu, arg("collective"), arg("rules"))
       .def("packets_on_gpu", &Communicator::packets_on_gpu, arg("collective"), arg("nbytes"))

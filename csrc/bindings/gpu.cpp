@@ -84,6 +84,7 @@ class World {
   }
 
   std::string protocol() const { return ranks_->protocol(); }
+  int channels() const { return ranks_->channels(); }
 
   std::optional<std::size_t> packets(const std::string& collective, std::optional<std::size_t> bytes) {
     return std::exchange(packet_bytes_[static_cast<std::size_t>(find_collective(collective))], bytes);
@@ -166,6 +167,7 @@ void define_gpu(py::module_& module) {
       .def("chosen", &World::chosen, arg("collective"), arg("nbytes"))
       .def("prefer", &World::prefer, arg("collective"), arg("rules"))
       .def("protocol", &World::protocol)
+      .def("channels", &World::channels)
       .def("packets", &World::packets, arg("collective"), arg("nbytes"))
       .def("run", &World::run, arg("collective"), arg("algorithm"), arg("in_"), arg("out"), arg("count"),
            arg("dtype"), arg("op"), arg("root"), arg("timeout"), arg("stream"), Unlocked())

@@ -87,6 +87,8 @@ class Communicator {
   bool staged();
   /// How they travel: see Gpu::protocol(). Throws likewise.
   std::string protocol();
+  /// See Gpu::channels(). Throws likewise.
+  int channels();
   using NamedRules = std::vector<std::pair<std::size_t, std::string>>;
   void prefer(const std::string& collective, const NamedRules& rules);
   void prefer_on_gpu(const std::string& collective, const NamedRules& rules);

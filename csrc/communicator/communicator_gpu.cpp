@@ -204,6 +204,12 @@ std::string Communicator::protocol() {
   return gpu_->protocol();
 }
 
+int Communicator::channels() {
+  const std::lock_guard order(order_);
+  if (!gpu_) throw InvalidArgument(refusal(rank_, "channels", "no call has been made on a GPU yet"));
+  return gpu_->channels();
+}
+
 /// From the next call on that opens the GPU, or, if one has, from now on.
 void Communicator::prefer_on_gpu(const std::string& collective, const NamedRules& rules) {
   const Collective which = find_collective(collective);

@@ -45,6 +45,7 @@ class GpuCalls {
   void force(Collective collective, std::uint8_t algorithm);
   int device() const { return gpu_->device(); }
   std::string protocol() const { return gpu_->protocol(); }
+  int channels() const { return gpu_->channels(); }
   bool is_staged() const { return gpu_->is_staged(); }
 
   /// Enqueues a call that has been entered on the board.

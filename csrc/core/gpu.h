@@ -135,6 +135,8 @@ class Gpu {
   virtual bool is_staged() const = 0;
   /// How messages travel, in words: `lines up to 256 KiB`.
   virtual std::string protocol() const = 0;
+  /// The most thread blocks of one call, for each rank.
+  virtual int channels() const = 0;
 
   /// From now on ranks of other processes use each other's arrays themselves, where an algorithm does that:
   /// `tables` has one entry a rank, and outlives this. Collective.
@@ -163,6 +165,7 @@ class VirtualRanks {
   virtual int world() const = 0;
   virtual std::size_t piece_bytes() const = 0;
   virtual std::string protocol() const = 0;
+  virtual int channels() const = 0;
   /// Enqueues one call of all ranks; `buffers` has an entry a rank.
   virtual void launch(const GpuTask& task, const std::vector<GpuBuffers>& buffers, GpuStream stream) = 0;
   virtual GpuFault fault() const = 0;

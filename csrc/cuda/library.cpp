@@ -66,6 +66,7 @@ class OneRank final : public Gpu {
   std::size_t bytes() const override { return fabric_->bytes(); }
   bool is_staged() const override { return fabric_->is_staged(); }
   std::string protocol() const override { return describe_protocol(fabric_->shape()); }
+  int channels() const override { return fabric_->shape().layout.channels; }
   GpuFault fault() const override { return fabric_->fault(); }
   GpuProgress progress() const override { return fabric_->progress(); }
   void give_up() override { fabric_->give_up(); }
@@ -153,6 +154,7 @@ class AllRanks final : public VirtualRanks {
     return fabric_->shape().layout.window.slot_bytes / static_cast<std::size_t>(fabric_->world());
   }
   std::string protocol() const override { return describe_protocol(fabric_->shape()); }
+  int channels() const override { return fabric_->shape().layout.channels; }
   void launch(const GpuTask& task, const std::vector<GpuBuffers>& buffers, GpuStream stream) override {
     launch_plain(*fabric_, task, buffers, native(stream));
   }

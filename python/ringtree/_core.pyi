@@ -261,6 +261,9 @@ class Communicator:
     def protocol(self) -> str:
         """How messages travel between GPUs, `lines up to 256 KiB`, once there has been a call on one."""
 
+    def channels(self) -> int:
+        """The most thread blocks of one call, for each rank, once there has been a call on a GPU."""
+
     def packets_on_gpu(self, collective: str, nbytes: int | None) -> int | None:
         """Let calls of up to so many bytes of arrays on a GPU go in packets; None: as many as by default.
 
@@ -328,6 +331,7 @@ class VirtualRanks:
     def prefer(self, collective: str, rules: Sequence[tuple[int, str]]) -> None: ...
     def packets(self, collective: str, nbytes: int | None) -> int | None: ...
     def protocol(self) -> str: ...
+    def channels(self) -> int: ...
     def run(
         self,
         collective: str,

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from ringtree_bench.cases import cases_of_sizes
-from ringtree_bench.gpu.goals import read, verdicts
+from ringtree_bench.gpu.goals import main, read, verdicts
 from ringtree_bench.gpu.limits import Limits
 from ringtree_bench.gpu.measure import GpuTiming
-from ringtree_bench.gpu.rivals.sharing import refusal_to_share, sharing_settings
 from ringtree_bench.gpu.table import Layout, Row
 
 LIMITS = Limits({1 << 20: 1e9, 1 << 28: 2e9}, empty_kernel=4e-6, empty_kernel_in_a_row=2e-6, round_trip=1e-6)
@@ -93,12 +92,60 @@ def test_wrong_rows_and_other_kinds_of_ranks_do_not_count() -> None:
     assert words == {"not measured"}
 
 
-def test_the_least_ratio_counts_against_nccl() -> None:
-    rows = [row_of(8, **against(3.0)), row_of(64 << 10, **against(1.9)), row_of(1 << 20, **against(1.2))]
-    goals = found(record_of("processes", 2, *rows))
-    assert goals["all_reduce against NCCL, any size"] == ("reached", 1.2)
-    assert goals["all_reduce against NCCL, up to 64 KiB"] == ("missed", 1.9)
-    assert goals["all_gather against NCCL, any size"] == ("not measured", None)
+EVERY_SIZE = [8, *(16 << 2 * step for step in range(14))]  # 8, 16, 64, ... 1 GiB
+ANY, SMALL = "all_reduce against NCCL, any size", "all_reduce against NCCL, up to 64 KiB"
+
+
+def details(*records: dict[str, Any]) -> dict[str, str]:
+    return {verdict.what: verdict.detail for verdict in verdicts(records)}
+
+
+def test_against_nccl_the_least_ratio_of_all_sizes_counts() -> None:
+    ratios = dict.fromkeys(EVERY_SIZE, 3.0) | {64 << 10: 2.5, 1 << 20: 1.2}
+    record = record_of("processes", 2, *(row_of(size, **against(ratio)) for size, ratio in ratios.items()))
+    assert EVERY_SIZE[-1] == 1 << 30
+    assert found(record)[ANY] == ("reached", 1.2)
+    assert found(record)[SMALL] == ("reached", 2.5)
+    assert details(record)[ANY] == "by 2 ranks; least at 1M by 2"
+    assert found(record)["all_gather against NCCL, any size"] == ("not measured", None)
+
+
+def test_sizes_that_nobody_has_measured_are_no_victory() -> None:
+    few = record_of("processes", 2, *(row_of(size, **against(3.0)) for size in (8, 64 << 10, 1 << 20)))
+    assert found(few)[ANY] == found(few)[SMALL] == ("not measured", None)
+    assert details(few)[SMALL] == "2 ranks lack 8 to 64K"
+    assert details(few)[ANY] == "2 ranks lack 8 to 64K, 64K to 1M, 1M to 1G"
+    most = record_of("processes", 2, *(row_of(size, **against(3.0)) for size in EVERY_SIZE[1:-1]))
+    assert details(most)[ANY] == "2 ranks lack 8 to 16, 256M to 1G"
+    assert details()[ANY] == ""
+
+
+def test_one_slow_size_suffices_to_miss_a_goal_of_any_size() -> None:
+    slow = record_of("processes", 4, row_of(8, **against(3.0)), row_of(1 << 20, **against(0.9)))
+    assert found(slow)[ANY] == ("missed", 0.9)
+    assert details(slow)[ANY] == "1M by 4 ranks; 4 ranks lack 8 to 1M, 1M to 1G"
+
+
+def test_each_world_has_to_have_all_sizes_itself() -> None:
+    whole, halves = (
+        record_of("processes", world, *(row_of(size, **against(ratio)) for size in sizes))
+        for world, sizes, ratio in ((4, EVERY_SIZE, 1.5), (2, EVERY_SIZE[::2], 1.1))
+    )
+    assert found(halves)[ANY] == ("not measured", None)
+    assert found(whole, halves)[ANY] == ("reached", 1.5)
+    assert details(whole, halves)[ANY].startswith("by 4 ranks; least at 8 by 4; 2 ranks lack 8 to 64, ")
+
+
+def test_an_array_that_is_divided_begins_with_an_element_for_each_rank() -> None:
+    sizes = [size for size in EVERY_SIZE if size >= 16]
+    rows = [row_of(size, collective="all_gather", **against(1.5)) for size in sizes]
+    goals = found(record_of("processes", 4, *rows))
+    assert goals["all_gather against NCCL, any size"] == ("reached", 1.5)
+
+
+def test_arrays_that_are_not_aligned_do_not_count() -> None:
+    record = record_of("threads", 2, row_of(256 << 20, least_share_of_copy=0.9))
+    assert {word for word, _ in found(record | {"skipped": 1}).values()} == {"not measured"}
 
 
 def test_an_nccl_that_is_wrong_is_no_rival() -> None:
@@ -122,6 +169,28 @@ def test_records_of_the_host_are_left_out(tmp_path: Path) -> None:
     assert [record["world"] for record in read([path])] == [2]
 
 
+def test_what_is_cut_off_in_a_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gpu.jsonl"
+    path.write_text(json.dumps(record_of("threads", 2)) + '\n{"kind": "gp')
+    assert len(read([path])) == 1
+    assert capsys.readouterr().out == f"# {path}: a record is cut off, and is left out\n"
+
+
+def test_runs_that_ended_early_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gpu.jsonl"
+    records = [record_of("threads", 2) | {"complete": complete} for complete in (True, False)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    main([str(path)])
+    assert "# 1 of 2 runs ended early: what they had measured counts" in capsys.readouterr().out
+
+
+def test_the_stricter_of_two_measurements_holds() -> None:
+    cold = Limits({1 << 20: 2e9, 1 << 28: 1e9}, 3e-6, 3e-6, 2e-6)
+    for one, other in ((LIMITS, cold), (cold, LIMITS)):
+        assert one.stricter(other) == Limits({1 << 20: 2e9, 1 << 28: 2e9}, 3e-6, 2e-6, 1e-6)
+    assert cold.stricter(None) == cold
+
+
 def test_shares_count_bytes_read_and_written_against_the_copy_of_like_size() -> None:
     assert LIMITS.floor == pytest.approx(5e-6)
     assert LIMITS.copy_share(2 << 28, (1 << 28) / 2e9) == pytest.approx(1.0)
@@ -138,11 +207,3 @@ def test_a_row_shows_both_shares_and_the_algorithm_that_auto_took() -> None:
     cells = Layout(case, ["auto"], ["nccl"], LIMITS).line(row).split()
     assert cells[4:6] == ["auto:", "ring"]
     assert cells[-4:] == ["50", "75", "-", "-"]
-
-
-def test_old_nccls_refuse_to_share_a_gpu_and_new_ones_are_told_to() -> None:
-    assert refusal_to_share((2, 28, 9), 1) == ""
-    assert "NCCL 2.28.9 refuses several ranks on one GPU" in refusal_to_share((2, 28, 9), 2)
-    assert refusal_to_share((2, 30, 3), 8) == ""
-    assert sharing_settings(1) == {}
-    assert sharing_settings(4) == {"NCCL_MULTI_RANK_GPU_ENABLE": "1", "NCCL_MAX_CTAS": "8"}

@@ -1,6 +1,7 @@
 """`ringtree gpu --kernels`: what cuobjdump prints is read right, and the rest follows from it."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,20 @@ def test_the_library_has_a_kernel_for_each_algorithm_and_a_block_of_each_fits() 
     result = run("-m", "ringtree", "gpu", "--kernels", RINGTREE_CUDA_LIBRARY=str(library()))
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[1:] == list(table(kernels, 2))
+
+
+@pytest.mark.skipif(
+    not (library().exists() and cuobjdump()), reason="no libringtree_cuda.so (make cuda), or no cuobjdump"
+)
+def test_the_library_serves_the_architectures_that_are_promised_and_later_ones_by_ptx() -> None:
+    """bench/build_gpu.sh builds for the GPU at hand alone, and keeps its word of that in build/gpu."""
+    if (ROOT / "build" / "gpu" / "CMakeCache.txt").exists():
+        pytest.skip("bench/build_gpu.sh has built here, for one GPU alone")
+    assert {"sm_80", "sm_90"} <= {kernel.arch for kernel in read(library())}
+    listed = subprocess.run(
+        [str(cuobjdump()), "--list-ptx", str(library())], capture_output=True, text=True, check=True
+    )
+    assert re.search(r"\.sm_90\.ptx", listed.stdout), listed.stdout
 
 
 def test_one_line_says_what_is_missing(tmp_path: Path) -> None:

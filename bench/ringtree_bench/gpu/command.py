@@ -13,8 +13,9 @@ from ringtree.launch import detect
 
 from ringtree_bench.cases import Case
 from ringtree_bench.gpu import kernels as compiled
-from ringtree_bench.gpu import record
-from ringtree_bench.gpu.rivals import PEERS
+from ringtree_bench.gpu.limits import WARM_UP
+from ringtree_bench.gpu.record import Record
+from ringtree_bench.gpu.rivals import PEERS, OnGpu
 from ringtree_bench.gpu.run import Run
 from ringtree_bench.gpu.seats import COLLECTIVES_ON_GPU, KINDS, Seat, with_seats
 from ringtree_bench.gpu.variants import PROTOCOLS, named
@@ -27,7 +28,6 @@ from ringtree_bench.options import (
     require_folders,
     what_to_measure,
 )
-from ringtree_bench.record import write
 from ringtree_bench.rounds import Budget
 from ringtree_bench.start import explained_once
 
@@ -65,6 +65,12 @@ Examples:
     metavar="NAME,...|none",
     help=f"Who is measured beside ringtree, if ranks are processes: {', '.join(PEERS)}.",
 )
+@click.option(
+    "--skip",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Elements of its memory before each array: with 1 it is aligned no better than an element.",
+)
 @how_to_measure(0.5)
 @click.option(
     "--kernels",
@@ -74,12 +80,12 @@ Examples:
 @click.option("--commit", help="For the record, where the sources are not a git checkout.")
 def gpu(
     kind: str | None, ranks: int | None, collective: str, sizes: str, dtype: str, op: str, algorithm: str,
-    protocol: str, graph: bool, peers: str, seconds: float, iterations: int | None, seed: int | None,
-    json_path: Path | None, kernels: bool, commit: str | None,
+    protocol: str, graph: bool, peers: str, skip: int, seconds: float, iterations: int | None,
+    seed: int | None, json_path: Path | None, kernels: bool, commit: str | None,
 ) -> None:  # fmt: skip
     """Time the collectives of arrays on a GPU, check every result, and print nccl-tests' table.
 
-    The exit status is 1 if any element of any checked result is wrong.
+    The exit status is 1 if any element of any checked result is wrong, or a call of ringtree's does not end.
     """
     if kernels:
         print_kernels(ranks or 2)
@@ -94,12 +100,20 @@ def gpu(
                 raise ValueError(f"--protocol {protocol}: there is one here, {seat.protocol}, for every call")
             names = listed_peers(peers, PEERS)
             require_folders(json_path)
-        run = Run(seat, cases, names, seat.world.agree(secrets.randbits(48) if seed is None else seed))
-        rows = run.measure(algorithms, Budget(seconds, iterations))
+        seed_of_all = seat.world.agree(secrets.randbits(48) if seed is None else seed)
+        # Where rounds are counted, times do not matter much.
+        warm_up = 0 if iterations else WARM_UP
+        run = Run(seat, cases, names, seed_of_all, warm_up=warm_up, skipped=skip)
+        record = Record(run, json_path, commit) if seat.world.is_first and json_path else None
+        rows = run.measure(
+            algorithms, Budget(seconds, iterations), record.write if record else lambda rows: None
+        )
+        run.measure_limits_again()
         wrong = run.close(rows)
-        if seat.world.is_first and json_path:
-            write(json_path, record.document(run, rows, commit))
-        return bool(wrong) and seat.world.is_first
+        if record:
+            record.write(rows, is_complete=True)
+        own = any(name.startswith(OnGpu.name) for name in run.given_up)  # a rival's trouble is the rival's
+        return (bool(wrong) or own) and seat.world.is_first
 
     if with_seats(kind or default_kind(), ranks, body):
         sys.exit(EXIT_WRONG)

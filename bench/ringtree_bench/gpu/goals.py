@@ -2,15 +2,19 @@
 
     python -m ringtree_bench.gpu.goals build/bench/gpu.jsonl
 
-A goal whose rows are in no record is "not measured": nothing is guessed. Only rows without wrong elements
-count, and only those of runs in which no RINGTREE_GPU_... has ordered anything.
+A goal whose rows are in no record is "not measured": nothing is guessed. So is one that speaks of any size,
+unless some world has rows from the first size to the last without a gap, and all of them are good enough; a
+single row that is not suffices to miss it. Only rows without wrong elements count, and only those of runs on
+aligned arrays in which no RINGTREE_GPU_... has ordered anything.
 """
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from ringtree_bench.gpu.variants import Variant
 from ringtree_bench.record import Document
@@ -18,6 +22,9 @@ from ringtree_bench.sizes import format_size
 
 _LARGE_BYTES = 256 << 20
 _SMALL_BYTES = 64 << 10
+_FIRST_BYTES, _LAST_BYTES = 8, 1 << 30  # "any size"
+_MOST_STEP = 4  # from one size to the next, else there is a gap
+_ROUNDED = 1.01  # sizes are rounded down to whole elements and equal shares
 _WORLDS = (2, 4, 8)
 _IN_SLOTS = ("ring", "double_tree", "two_shot")
 _AGAINST_NCCL = ("all_reduce", "reduce_scatter", "all_gather")
@@ -29,7 +36,7 @@ class Verdict:
 
     what: str
     wanted: str
-    ratio: float | None  # None: not measured
+    ratio: float | None  # None: not measured, or not all that it takes
     reached: bool
     detail: str = ""
 
@@ -55,7 +62,7 @@ def _rows(
 ) -> Iterator[tuple[Document, Document]]:
     """Those rows, each with its record, that have a time and no wrong element, with the usual settings."""
     for record in records:
-        if any(name.startswith("RINGTREE_GPU_") for name in record["settings"]):
+        if record.get("skipped") or any(name.startswith("RINGTREE_GPU_") for name in record["settings"]):
             continue
         for row in record["rows"]:
             if row["ringtree"] and not row["ringtree"]["wrong"] and fits(record, row):
@@ -108,17 +115,57 @@ def _against_nccl(records: Sequence[Document]) -> Iterator[Verdict]:
                 and not row["peers"]["nccl"]["wrong"]
             )
 
-        ratios = [(row["ratios"]["nccl"], row["size"]) for _, row in _rows(records, fits)]
-        small = [pair for pair in ratios if pair[1] <= _SMALL_BYTES]
-        yield _least(f"{collective} against NCCL, any size", ratios, 1.0)
-        yield _least(f"{collective} against NCCL, up to 64 KiB", small, 2.0)
+        ratios = [
+            Ratio(row["ratios"]["nccl"], row["size"], record["world"]) for record, row in _rows(records, fits)
+        ]
+        divided = collective != "all_reduce"
+        yield _at_any_size(f"{collective} against NCCL, any size", ratios, _LAST_BYTES, divided, 1.0)
+        yield _at_any_size(f"{collective} against NCCL, up to 64 KiB", ratios, _SMALL_BYTES, divided, 2.0)
 
 
-def _least(what: str, ratios: list[tuple[float, int]], wanted: float) -> Verdict:
-    if not ratios:
-        return _at_least(what, None, wanted)
-    ratio, size = min(ratios)
-    return _at_least(what, ratio, wanted, f"least at {format_size(size)}")
+class Ratio(NamedTuple):
+    """How many times as long a rival takes, in one row."""
+
+    ratio: float
+    size: int
+    world: int
+
+
+def _at_any_size(what: str, every: list[Ratio], last: int, divided: bool, wanted: float) -> Verdict:
+    """From 8 B to `last`; `divided`: the smallest array has an element for each rank."""
+    ratios = [each for each in every if each.size <= last]
+    gaps = {}
+    for world in sorted({each.world for each in ratios}):
+        first = max(_FIRST_BYTES, 4 * world) if divided else _FIRST_BYTES
+        gaps[world] = _gaps([each.size for each in ratios if each.world == world], first, last)
+    lacks = [f"{world} ranks lack {', '.join(missing)}" for world, missing in gaps.items() if missing]
+    least = min(ratios, default=None)
+    whole = [world for world, missing in gaps.items() if not missing]
+    if least is not None and least.ratio < wanted:
+        words = [f"{format_size(least.size)} by {least.world} ranks", *lacks]
+        return _at_least(what, least.ratio, wanted, "; ".join(words))
+    if least is None or not whole:
+        return _at_least(what, None, wanted, "; ".join(lacks))
+    least = min(each for each in ratios if each.world in whole)
+    words = [
+        f"by {' and '.join(map(str, whole))} ranks",
+        f"least at {format_size(least.size)} by {least.world}",
+    ]
+    return _at_least(what, least.ratio, wanted, "; ".join([*words, *lacks]))
+
+
+def _gaps(sizes: Iterable[int], first: int, last: int) -> list[str]:
+    """What lies between the sizes, where neighbours are too far apart: `8 to 512`."""
+    known = sorted(sizes)
+    ends = [*([first] if known[0] > first * _ROUNDED else []), *known]
+    if known[-1] * _ROUNDED < last:
+        ends.append(last)
+    missing = [
+        (before, after)
+        for before, after in pairwise(ends)
+        if after > before * _MOST_STEP * _ROUNDED or before not in known or after not in known
+    ]
+    return [f"{format_size(before)} to {format_size(after)}" for before, after in missing]
 
 
 def _at_least(what: str, ratio: float | None, wanted: float, detail: str = "") -> Verdict:
@@ -148,11 +195,15 @@ def _latency(records: Sequence[Document]) -> Iterator[Verdict]:
 
 
 def read(paths: Iterable[Path]) -> list[Document]:
-    """All records in these files, of which those called .jsonl have one a line."""
+    """All records in these files, of which those called .jsonl have one a line; what is cut off is said."""
     records: list[Document] = []
     for path in paths:
         text = path.read_text(encoding="utf-8")
-        records += map(json.loads, text.splitlines()) if path.suffix == ".jsonl" else [json.loads(text)]
+        for record in text.splitlines() if path.suffix == ".jsonl" else [text]:
+            try:
+                records.append(json.loads(record))
+            except ValueError:
+                print(f"# {path}: a record is cut off, and is left out")
     return [record for record in records if record.get("kind") == "gpu"]
 
 
@@ -162,6 +213,9 @@ def main(arguments: Sequence[str]) -> None:
     devices = ", ".join(sorted({record["device"] for record in records})) or "no record"
     commits = ", ".join(sorted({str(record["commit"]) for record in records})) or "-"
     print(f"# goals on {devices}; ringtree {commits}")
+    ended_early = sum(not record.get("complete", True) for record in records)
+    if ended_early:
+        print(f"# {ended_early} of {len(records)} runs ended early: what they had measured counts")
     print(f"#{'':>11}  {'ratio':>6}  {'wanted':>9}")
     for verdict in verdicts(records):
         print(verdict.line())

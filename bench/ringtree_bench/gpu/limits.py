@@ -1,5 +1,9 @@
 """What the GPU allows, measured in the same run: its copies, an empty kernel, a flag's round trip.
 
+They are measured before the rows and behind them, each time on a GPU that has been copying for a moment: one
+that was idle has not raised its clocks yet, and is too low a ceiling. What is said of rows in the end is said
+by the stricter of both: the quicker copies, the shorter times.
+
 A copy of S bytes on the device reads S and writes S. A collective is held against it by the bytes that it
 must at least read and write: an all-reduce of S over n ranks reads n S and writes n S, as a copy of n S does.
 For small sizes time is latency: no call is quicker than an empty kernel, from its launch to the end of the
@@ -24,7 +28,8 @@ _SAMPLE_BYTES = 256 << 20  # small copies are repeated up to this many bytes, at
 _MOST_COPIES = 50
 _LAUNCHES = 100
 _FEW_TRIPS, _TRIPS = 10, 1000
-_MOMENT = 0.1  # seconds
+_MOMENT = 0.03  # seconds
+WARM_UP = 0.3  # seconds of copies, in which clocks rise
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,17 @@ class Limits:
         nearest = min(self.copies, key=lambda size: abs(np.log(size * 2 / max(moved_bytes, 1))))
         return moved_bytes / 2 / seconds / self.copies[nearest]
 
+    def stricter(self, other: "Limits | None") -> "Limits":
+        """The higher rates and the shorter times of both; `other` has the same sizes."""
+        if other is None:
+            return self
+        return Limits(
+            {size: max(rate, other.copies[size]) for size, rate in self.copies.items()},
+            min(self.empty_kernel, other.empty_kernel),
+            min(self.empty_kernel_in_a_row, other.empty_kernel_in_a_row),
+            min(self.round_trip, other.round_trip),
+        )
+
     def lines(self) -> list[str]:
         """The lines above the table."""
         rates = ", ".join(
@@ -60,14 +76,14 @@ class Limits:
         ]
 
 
-def measure_limits(seat: Seat, cases: list[Case]) -> Limits:
-    """By the first seat, while the others wait; a collective."""
-    found = _measure(cases) if seat.world.is_first else None
+def measure_limits(seat: Seat, cases: list[Case], warm_up: float = WARM_UP) -> Limits:
+    """By the first seat, while the others wait; a collective. `warm_up`: seconds."""
+    found = _measure(cases, warm_up) if seat.world.is_first else None
     limits: Limits = seat.world.agree(found)
     return limits
 
 
-def _measure(cases: list[Case]) -> Limits:
+def _measure(cases: list[Case], warm_up: float) -> Limits:
     wanted = (case.least_traffic_bytes / 2 for case in cases)
     sizes = sorted({int(min(max(_SMALLEST_BYTES, size), _LARGEST_BYTES)) for size in wanted})
     # neighbours within a factor of two have one rate
@@ -84,6 +100,10 @@ def _measure(cases: list[Case]) -> Limits:
         turns = min(max(1, _SAMPLE_BYTES // size), _MOST_COPIES)
         return size / _on_gpu(lambda: copy(size), turns)
 
+    until = time.perf_counter() + warm_up
+    while time.perf_counter() < until:
+        copy(sizes[-1])
+        _core.gpu_synchronize(STREAM_OF_THREAD)
     return Limits(
         {size: copy_rate(size) for size in sizes},
         _alone(launch),

@@ -16,10 +16,10 @@ from ringtree_bench.check import PERIOD, Array, Inputs, spoil_byte
 class View:
     """Elements from the beginning of some memory of a GPU, for any library that knows CUDA's interface."""
 
-    def __init__(self, memory: _core.GpuMemory, count: int, dtype: str) -> None:
-        """The first `count` of them."""
-        self.address, self.count, self.dtype = memory.address, count, dtype
-        self._memory = memory
+    def __init__(self, memory: _core.GpuMemory, count: int, dtype: str, skipped_bytes: int = 0) -> None:
+        """The first `count` of them, behind some bytes."""
+        self.address, self.count, self.dtype = memory.address + skipped_bytes, count, dtype
+        self._memory, self._skipped_bytes = memory, skipped_bytes
         self.nbytes = count * dtypes.item_bytes(dtype)
 
     @property
@@ -36,7 +36,7 @@ class View:
 
     def as_bytes(self) -> "View":
         """The same memory, whatever it holds."""
-        return View(self._memory, self.nbytes, "uint8")
+        return View(self._memory, self.nbytes, "uint8", self._skipped_bytes)
 
 
 def stream_of(array: Any) -> int:
@@ -49,10 +49,14 @@ def stream_of(array: Any) -> int:
 class Memory:
     """What collectives read and write, for each rank of a seat; and the first inputs, to begin with again."""
 
-    def __init__(self, ranks: Sequence[int], cases: list[Case]) -> None:
-        """Taken now: nothing is allocated while kernels of other ranks wait for those of this one."""
-        self._ranks = ranks
-        inputs, outputs = (max(size, 1) for size in largest(cases))
+    def __init__(self, ranks: Sequence[int], cases: list[Case], skipped: int = 0) -> None:
+        """Taken now: nothing is allocated while kernels of other ranks wait for those of this one.
+
+        `skipped`: elements before each array, so that it is aligned no better than they are.
+        """
+        self._ranks, self._skipped = ranks, skipped
+        room = skipped * max(dtypes.item_bytes(case.dtype) for case in cases)
+        inputs, outputs = (max(size, 1) + room for size in largest(cases))
         grows = any(_grows(case) for case in cases)
         self._inputs = [_core.gpu_allocate(inputs) for _ in ranks]
         self._outputs = [_core.gpu_allocate(outputs) for _ in ranks]
@@ -60,19 +64,23 @@ class Memory:
 
     def inputs(self, case: Case) -> list[View]:
         """One a rank."""
-        return [View(memory, case.input_elements, case.dtype) for memory in self._inputs]
+        return self._views(self._inputs, case.input_elements, case)
 
     def outputs(self, case: Case) -> list[View]:
         """One a rank; empty where the result replaces the input."""
-        return [View(memory, case.output_elements, case.dtype) for memory in self._outputs]
+        return self._views(self._outputs, case.output_elements, case)
+
+    def _views(self, memories: list[_core.GpuMemory], count: int, case: Case) -> list[View]:
+        skipped_bytes = self._skipped * dtypes.item_bytes(case.dtype)
+        return [View(memory, count, case.dtype, skipped_bytes) for memory in memories]
 
     def fill(self, case: Case, inputs: Inputs) -> None:
         """Give each rank its input, and let no output look like a result."""
-        targets = self._first_inputs if _grows(case) else self._inputs
-        for memory, rank in zip(targets, self._ranks, strict=True):
+        targets = self._views(self._first_inputs if _grows(case) else self._inputs, case.input_elements, case)
+        for target, rank in zip(targets, self._ranks, strict=True):
             block = np.empty(min(case.input_elements, PERIOD), dtypes.numpy_dtype(case.dtype))
             inputs.fill(block, rank)
-            _repeat(View(memory, case.input_elements, case.dtype), block)
+            _repeat(target, block)
         for view in self.outputs(case):
             if view.nbytes:
                 spoilt = spoil_byte(dtypes.numpy_dtype(case.dtype))
@@ -83,7 +91,8 @@ class Memory:
         """The inputs again, where the calls replace them by what grows."""
         if not _grows(case):
             return
-        for first, x in zip(self._first_inputs, self.inputs(case), strict=True):
+        firsts = self._views(self._first_inputs, case.input_elements, case)
+        for first, x in zip(firsts, self.inputs(case), strict=True):
             _core.gpu_enqueue_copy(x.address, first.address, x.nbytes, STREAM_OF_THREAD)
         _core.gpu_synchronize(STREAM_OF_THREAD)
 

@@ -1,16 +1,25 @@
 """How ranks come to be on GPUs: all in one launch, as threads, or as processes.
 
 A seat is a thread of the host that makes calls for one rank, or for all of them if they are virtual. What
-seats tell each other beside the collectives under test goes over a communicator of its own, on the host.
+seats tell each other beside the collectives under test goes over a communicator of its own, on the host. That
+one is the more patient: a call that never ends is found out by the ranks that wait in it, and told to the
+others, which wait for them meanwhile.
 """
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import ringtree as rt
 from ringtree import _core
+from ringtree.communicator.communicator import open_communicator
 from ringtree.cuda.streams import ask_for_queues, own_stream
+from ringtree.errors import RingtreeError
+from ringtree.launch import timeout_of
+from ringtree.rendezvous.parent import through_parent
 
 from ringtree_bench.collectives import COLLECTIVES
 from ringtree_bench.gpu.tensors import torch_of_gpu
@@ -20,8 +29,10 @@ from ringtree_bench.world import World
 COLLECTIVES_ON_GPU = list(COLLECTIVES)
 KINDS = ("virtual", "threads", "processes")
 
+Calls = rt.Communicator | rt.cuda.VirtualRanks
 
-@dataclass(frozen=True)
+
+@dataclass
 class Seat:
     """Where one thread sits."""
 
@@ -29,10 +40,11 @@ class Seat:
     kind: str
     size: int  # ranks
     ranks: tuple[int, ...]  # those that this seat makes calls for
-    calls: "rt.Communicator | rt.cuda.VirtualRanks"
+    calls: Calls
     device: str  # of the first seat, as `ringtree.cuda.device_name` gives it
     sharing: int  # the most ranks on one GPU
     protocol: str  # how messages travel: `lines up to 256 KiB`
+    channels: int  # thread blocks of one call, for each rank, at most
     staged: bool = False  # no peer access: messages go through memory of the host
     _packets: dict[str, int | None] = field(default_factory=dict)  # what prefer_packets() found
 
@@ -67,6 +79,16 @@ class Seat:
         else:
             self.calls.synchronize()
 
+    def renew(self) -> None:
+        """Go on after a call that went wrong, with what makes the calls opened anew; a collective."""
+        self._packets.clear()
+        if isinstance(self.calls, rt.cuda.VirtualRanks):
+            self.calls = rt.cuda.VirtualRanks(self.size, timeout=_patience())
+            return
+        with suppress(RingtreeError):  # it has been told already
+            self.calls.close()
+        self.calls = _connected(self.world)
+
     def prefer_packets(self, collective: str, nbytes: int | None) -> None:
         """Up to how many bytes calls go in packets from now on; None: as when this seat was taken."""
         if collective not in rt.COLLECTIVES:  # a message, which has its own rule
@@ -95,38 +117,60 @@ def with_seats(kind: str, ranks: int | None, body: Callable[[Seat], bool]) -> bo
     ask_for_queues(ranks or 1 if kind == "threads" else 1)
     if kind != "virtual":
         torch_of_gpu()  # imported before the ranks are given streams of their own
+    more_patient = 2 * _patience() + 10
     if kind == "processes":
-        with opened_world(ranks) as world:
-            group = world.comm.split(0)
-            assert group is not None  # who gives a color is in a group
+        with opened_world(ranks, more_patient) as world:
             _core.gpu_use(world.hosts[: world.rank].count(world.hosts[world.rank]) % _core.gpu_count())
-            with group, own_stream():
-                return body(_seat(world, kind, group))
+            with own_stream():
+                return _seated(world, kind, body)
     if kind == "threads":
-        return rt.run_local(ranks or 2, _in_thread, body, device="cuda")[0]
+        size = ranks or 2
+        return rt.run_local(size, _in_thread, body, timeout=more_patient, device="cuda")[0]
     return rt.run_local(1, lambda comm: body(_virtual(World(comm), ranks or 2)))[0]
 
 
 def _in_thread(comm: rt.Communicator, body: Callable[[Seat], bool]) -> bool:
-    control = comm.split(0)
-    assert control is not None  # likewise
-    with control:
-        return body(_seat(World(control), "threads", comm))
+    return _seated(World(comm), "threads", body)
 
 
-def _seat(world: World, kind: str, comm: rt.Communicator) -> Seat:
+def _seated(world: World, kind: str, body: Callable[[Seat], bool]) -> bool:
+    seat = _seat(world, kind)
+    try:
+        return body(seat)
+    finally:  # what makes the calls by then: see Seat.renew()
+        assert isinstance(seat.calls, rt.Communicator)
+        seat.calls.__exit__(*sys.exc_info())
+
+
+def _seat(world: World, kind: str) -> Seat:
     host = world.hosts[world.rank]
     places = world.gather((host, _core.gpu_bus(_core.gpu_current())))
     sharing = max(Counter(places).values())
     name = world.agree(rt.cuda.device_name(_core.gpu_current()))
+    comm = _connected(world)
+    protocol, channels = comm._core.protocol(), comm._core.channels()
+    return Seat(world, kind, world.size, (world.rank,), comm, name, sharing, protocol, channels, comm.staged)
+
+
+def _connected(world: World) -> rt.Communicator:
+    """A communicator of the same ranks that has made its first call on the GPU; a collective."""
+    outer, everyone = world.comm, list(range(world.size))
+    comm = open_communicator(
+        outer.transport, world.rank, world.size, _patience(), through_parent(outer, everyone), outer._settings
+    )
+    outer._groups.add(comm)  # ends with it, should another rank fail
     comm.all_reduce(comm.empty(1, device="cuda"))  # the first call finds out how messages travel
     comm.synchronize()
-    protocol = comm._core.protocol()
-    return Seat(world, kind, comm.world_size, (comm.rank,), comm, name, sharing, protocol, comm.staged)
+    return comm
 
 
 def _virtual(world: World, ranks: int) -> Seat:
-    virtual = rt.cuda.VirtualRanks(ranks)
+    virtual = rt.cuda.VirtualRanks(ranks, timeout=_patience())
     name = rt.cuda.device_name(_core.gpu_current())
-    protocol = virtual._core.protocol()
-    return Seat(world, "virtual", ranks, tuple(range(ranks)), virtual, name, ranks, protocol)
+    protocol, channels = virtual._core.protocol(), virtual._core.channels()
+    return Seat(world, "virtual", ranks, tuple(range(ranks)), virtual, name, ranks, protocol, channels)
+
+
+def _patience() -> float:
+    """Seconds that a call on the GPU waits for other ranks."""
+    return timeout_of(None, os.environ)

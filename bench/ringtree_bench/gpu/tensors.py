@@ -1,10 +1,12 @@
 """PyTorch, where it is installed and finds a GPU."""
 
+from functools import cache
 from typing import Any
 
 from ringtree_bench.gpu.memory import View
 
 
+@cache  # threads that look in vain for the same module at once disturb one another
 def torch_of_gpu() -> Any:
     """The module torch; None if it is not there, or sees no GPU."""
     try:

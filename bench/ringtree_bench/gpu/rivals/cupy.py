@@ -9,8 +9,9 @@ from ringtree.buffers import STREAM_OF_THREAD
 from ringtree_bench.cases import Case
 from ringtree_bench.collectives import ROOT
 from ringtree_bench.gpu.memory import Memory
+from ringtree_bench.gpu.rivals.loaded import version_of
 from ringtree_bench.gpu.rivals.protocol import Prepared
-from ringtree_bench.gpu.rivals.sharing import refusal_to_share
+from ringtree_bench.gpu.rivals.sharing import most_blocks, refusal_to_share
 from ringtree_bench.gpu.seats import Seat
 from ringtree_bench.rivals.protocol import UnsupportedError
 
@@ -31,8 +32,7 @@ class OverCupy:
             from cupy.cuda import nccl
         except ImportError:
             return "needs PyTorch or CuPy, and a GPU"
-        number = nccl.get_version()
-        return refusal_to_share(_version(number), seat.sharing)
+        return refusal_to_share(version_of(nccl.get_version()), seat.sharing)
 
     def __init__(self, seat: Seat) -> None:
         """Join; a collective."""
@@ -41,7 +41,8 @@ class OverCupy:
         identity = seat.world.agree(nccl.get_unique_id() if seat.world.is_first else None)
         self._comm: Any = nccl.NcclCommunicator(seat.size, identity, seat.ranks[0])
         self._error: type[Exception] = nccl.NcclError
-        self.version = f"{'.'.join(map(str, _version(nccl.get_version())))}, CuPy"
+        self.blocks = most_blocks()
+        self.version = f"{'.'.join(map(str, version_of(nccl.get_version())))}, CuPy"
 
     def prepare(self, case: Case, memory: Memory, algorithm: str) -> Prepared:
         """See `Rival.prepare`."""
@@ -73,8 +74,3 @@ class OverCupy:
     def close(self) -> None:
         """See `Rival.close`."""
         self._comm.destroy()
-
-
-def _version(number: int) -> tuple[int, ...]:
-    """(2, 28, 9) of 22809."""
-    return number // 10000, number // 100 % 100, number % 100

@@ -6,8 +6,9 @@ from typing import Any
 from ringtree_bench.cases import Case
 from ringtree_bench.gpu.memory import Memory, stream_of
 from ringtree_bench.gpu.rivals.cupy import OverCupy
+from ringtree_bench.gpu.rivals.loaded import loaded_nccl
 from ringtree_bench.gpu.rivals.protocol import Prepared, Rival
-from ringtree_bench.gpu.rivals.sharing import refusal_to_share, sharing_settings
+from ringtree_bench.gpu.rivals.sharing import most_blocks, refusal_to_share, sharing_settings
 from ringtree_bench.gpu.seats import Seat
 from ringtree_bench.gpu.tensors import as_tensor, torch_of_gpu
 from ringtree_bench.rivals.c10d import Backend
@@ -36,14 +37,15 @@ class OverTorch:
             return "needs a PyTorch that finds a GPU"
         if not torch.distributed.is_available() or not torch.distributed.is_nccl_available():
             return "this PyTorch has no NCCL"
-        return refusal_to_share(torch.cuda.nccl.version(), seat.sharing) or _Group.missing(seat.world)
+        return refusal_to_share(_version(torch), seat.sharing) or _Group.missing(seat.world)
 
     def __init__(self, seat: Seat) -> None:
         """Join; a collective."""
         self._torch = torch_of_gpu()
         self._seat = seat
         self._group = _Group(seat.world)
-        numbers = ".".join(map(str, self._torch.cuda.nccl.version()))
+        numbers = ".".join(map(str, _version(self._torch)))
+        self.blocks = most_blocks()
         self.version = f"{numbers}, {self._group.version}"
 
     def prepare(self, case: Case, memory: Memory, algorithm: str) -> Prepared:
@@ -71,10 +73,15 @@ class Nccl:
 
     def __call__(self, seat: Seat) -> Rival:
         """See `Peer.__call__`."""
-        for name, value in sharing_settings(seat.sharing).items():
+        for name, value in sharing_settings(seat.sharing, seat.channels).items():
             os.environ.setdefault(name, value)
         return _way()(seat)
 
 
 def _way() -> type[OverTorch] | type[OverCupy]:
     return OverCupy if torch_of_gpu() is None else OverTorch
+
+
+def _version(torch: Any) -> tuple[int, ...]:
+    """Of the library that is called; of what PyTorch was compiled with where NCCL is a part of PyTorch."""
+    return loaded_nccl() or tuple(torch.cuda.nccl.version())

@@ -29,6 +29,11 @@ class Rival(Protocol):
     name: str
     version: str
 
+    @property
+    def blocks(self) -> int | None:
+        """Thread blocks of one call, for each rank, at most; None: nobody has told it."""
+        ...
+
     def prepare(self, case: Case, memory: Memory, algorithm: str) -> Prepared:
         """What is to be timed.
 

@@ -29,6 +29,11 @@ class OnGpu:
         """Make the calls of this seat."""
         self._seat = seat
 
+    @property
+    def blocks(self) -> int:
+        """See `Rival.blocks`."""
+        return self._seat.channels
+
     def prepare(self, case: Case, memory: Memory, algorithm: str) -> Prepared:
         """See `Rival.prepare`."""
         variant = Variant.parse(algorithm)

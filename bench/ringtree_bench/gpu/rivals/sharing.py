@@ -1,11 +1,15 @@
 """Whether NCCL takes several ranks of one GPU, and how it is told to.
 
 From 2.30.3 on it does, if the environment says so and the ranks are processes. Each must then take fewer
-blocks: all of them have to be resident at once.
+blocks, as all of them have to be resident at once. It gets as many as ringtree takes there, so that like is
+held against like: the channels that the fabric has opened.
 """
 
+import os
+from collections.abc import Mapping
+
 _SHARES_FROM = (2, 30, 3)
-_MOST_BLOCKS = 32  # NCCL's own choice, at most, for a rank that has a GPU to itself
+_MOST_BLOCKS = "NCCL_MAX_CTAS"  # of one rank; NCCL itself goes no further than its 64 channels
 
 
 def refusal_to_share(version: tuple[int, ...], sharing: int) -> str:
@@ -18,8 +22,14 @@ def refusal_to_share(version: tuple[int, ...], sharing: int) -> str:
     )
 
 
-def sharing_settings(sharing: int) -> dict[str, str]:
-    """NCCL's variables for so many ranks on one GPU."""
+def sharing_settings(sharing: int, channels: int) -> dict[str, str]:
+    """NCCL's variables for so many ranks on one GPU, of which each has so many of ringtree's channels."""
     if sharing == 1:
         return {}
-    return {"NCCL_MULTI_RANK_GPU_ENABLE": "1", "NCCL_MAX_CTAS": str(max(1, _MOST_BLOCKS // sharing))}
+    return {"NCCL_MULTI_RANK_GPU_ENABLE": "1", _MOST_BLOCKS: str(channels)}
+
+
+def most_blocks(environment: Mapping[str, str] = os.environ) -> int | None:
+    """The most blocks of one rank that NCCL has been told to take; None: it decides by itself."""
+    said = environment.get(_MOST_BLOCKS, "")
+    return int(said) if said.isdecimal() else None

@@ -12,6 +12,9 @@ from ringtree_bench.gpu.tensors import as_tensor, torch_of_gpu
 from ringtree_bench.rivals.c10d import Gloo
 from ringtree_bench.rivals.protocol import UnsupportedError
 
+# Of a rank, of both kinds: one_shot_all_reduce_max_num_blocks and its sibling in PyTorch's
+# CUDASymmetricMemoryOps.cu, which no setting changes.
+_MOST_BLOCKS = 24
 _SHARE = "TORCH_SYMM_MEM_ALLOW_OVERLAPPING_DEVICES"  # PyTorch's word for several ranks on one GPU
 
 
@@ -19,6 +22,7 @@ class Symmetric:
     """What both have: a group to meet in, and buffers that PyTorch maps at all ranks."""
 
     name = ""
+    blocks: int | None = _MOST_BLOCKS
 
     @classmethod
     def missing(cls, seat: Seat) -> str:
