@@ -30,7 +30,8 @@ def ask_for_queues(ranks: int) -> None:
     if ranks > 1 and queues < ranks + 1:
         warnings.warn(
             f"{ranks} ranks that are threads, and ringtree itself, share {queues} queues of the GPU, where "
-            f"they may wait for one another until the timeout: set {_QUEUES}={_MOST_QUEUES} before CUDA starts",
+            "they may wait for one another until the timeout: set "
+            f"{_QUEUES}={_MOST_QUEUES} before CUDA starts",
             RuntimeWarning,
             stacklevel=3,
         )
