@@ -16,7 +16,7 @@ VARIABLE = "RINGTREE_CUDA_LIBRARY"
 BUILD = Path(__file__).parents[2] / "build/release/tests/cpp"
 EMULATED = BUILD / "libringtree_cuda_emulated.so"
 
-settings.register_profile("quick", max_examples=3, deadline=None, print_blob=True)
+settings.register_profile("quick", max_examples=6, deadline=None, print_blob=True)
 settings.register_profile("thorough", max_examples=200, deadline=None, print_blob=True)
 
 # In a process of its own: the one that forks or decides must not have touched a device.

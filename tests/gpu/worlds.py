@@ -14,7 +14,7 @@ WORLDS = range(1, 9)
 TIMEOUT = 60.0
 
 # Of examples that are many calls, or many processes, each: a third of what the profile says.
-few = settings(max_examples=max(1, settings().max_examples // 3))
+few = settings(max_examples=max(2, settings().max_examples // 3))
 
 # How what kernels send travels (docs/gpu.md, "Packets and lines"), and which order for it a process finds in
 # its environment.

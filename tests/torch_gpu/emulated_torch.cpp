@@ -371,8 +371,6 @@ std::int64_t set_stream(std::int64_t stream) {
   return Guard().exchangeStream(Guard().stream_of(kCuda, stream)).id();
 }
 
-std::int64_t new_stream() { return Guard().getNewStream(kCuda, 0).id(); }
-
 /// Makes a device the calling thread's. Returns the one before.
 std::int64_t set_device(std::int64_t device) {
   return Guard().exchangeDevice({kCuda, static_cast<c10::DeviceIndex>(device)}).index();
@@ -402,7 +400,6 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
 TORCH_LIBRARY(emulated_cuda, m) {
   m.def("to_cuda(Tensor tensor) -> Tensor", &to_cuda);
   m.def("resize_storage(Tensor(a!) tensor, int bytes) -> ()", &resize_storage);
-  m.def("new_stream() -> int", &new_stream);
   m.def("set_stream(int stream) -> int", &set_stream);
   m.def("set_device(int device) -> int", &set_device);
   m.def("get_device() -> int", &get_device);

@@ -10,6 +10,9 @@ import torch
 _IS_EMULATED = hasattr(torch.ops.emulated_cuda, "to_cuda")
 
 
+BOTH = "cpu:ringtree,cuda:ringtree"  # one group for tensors on CPUs and on GPUs
+
+
 def missing() -> str:
     """Why torch has no such tensors here; empty if it has."""
     if _IS_EMULATED or torch.cuda.is_available():
@@ -20,23 +23,6 @@ def missing() -> str:
 def to_gpu(x: torch.Tensor) -> torch.Tensor:
     """A copy."""
     return torch.ops.emulated_cuda.to_cuda(x) if _IS_EMULATED else x.cuda()
-
-
-class OnAnotherStream:
-    """The current stream is a new one."""
-
-    def __enter__(self) -> None:
-        if _IS_EMULATED:
-            self._before = torch.ops.emulated_cuda.set_stream(torch.ops.emulated_cuda.new_stream())
-        else:
-            self._context: Any = torch.cuda.stream(torch.cuda.Stream())
-            self._context.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        if _IS_EMULATED:
-            torch.ops.emulated_cuda.set_stream(self._before)
-        else:
-            self._context.__exit__(None, None, None)
 
 
 class _Stream(torch.Stream):

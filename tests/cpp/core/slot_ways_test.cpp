@@ -80,8 +80,9 @@ TEST(WayChoice, RoamsOnlyWhereThereIsRoom) {
 // What their reader takes longer is more, by the byte, for small ones.
 TEST(WayChoice, StreamsSmallPiecesOnlyWhereThatSavesMuch) {
   WayChoice near(false), far(false);
-  EXPECT_LE(count_of(SlotWay::streamed, near, kUnderTwoCaches, 1000, kSmall), 50);
   EXPECT_GE(count_of(SlotWay::streamed, far, kBetweenSockets, 1000, kSmall), 940);
+  count_of(SlotWay::streamed, near, kUnderTwoCaches, 200, kSmall);
+  EXPECT_LE(count_of(SlotWay::streamed, near, kUnderTwoCaches, 1000, kSmall), 40);
 }
 
 TEST(WayChoice, FollowsAThreadThatMoves) {
@@ -93,6 +94,7 @@ TEST(WayChoice, FollowsAThreadThatMoves) {
       count_of(best, choice, machine, 5000);
       EXPECT_GE(count_of(best, choice, machine, 1000), 990);
     }
+  EXPECT_GE(count_of(SlotWay::cached, choice, kUnderOneCache, 1500), 500) << "also to where all is quicker";
 }
 
 TEST(WayChoice, DoesNotMindThatAThreadLosesItsCore) {
