@@ -13,6 +13,7 @@ from ringtree_bench import record
 from ringtree_bench.buffers import bytes_available, bytes_needed
 from ringtree_bench.cases import Case
 from ringtree_bench.collectives import COLLECTIVES
+from ringtree_bench.growing import GrowingRecord
 from ringtree_bench.mixes import MIXES, cases_of_mix
 from ringtree_bench.options import (
     EXIT_WRONG,
@@ -106,7 +107,7 @@ def bench(
         if world.is_first and (json_path or plot_path):
             document = record.document(run, rows)
             if json_path:
-                record.write(json_path, document)
+                GrowingRecord(json_path).write(document)
             if plot_path:
                 from ringtree_bench.plot import draw
 

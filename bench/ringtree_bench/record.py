@@ -1,6 +1,5 @@
 """The JSON record of a run: what was measured, on what, with which versions."""
 
-import json
 import os
 import platform
 import subprocess
@@ -123,12 +122,3 @@ def timed(timing: Timing) -> Document:
         "wrong": timing.wrong,
         "samples": list(timing.samples),
     }
-
-
-def write(path: Path, run: Document) -> None:
-    """Write `run` to `path`; a file called `.jsonl` keeps the runs it has and gets one line more."""
-    if path.suffix == ".jsonl":
-        with path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(run) + "\n")
-    else:
-        path.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")

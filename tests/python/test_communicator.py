@@ -174,6 +174,15 @@ def test_leaving_the_block_with_an_error_tells_the_others_why():
     rt.run_local(2, body)
 
 
+def test_a_group_may_have_a_timeout_of_its_own():
+    def body(comm):
+        refused(comm, "timeout=0 is no timeout", "split", 0, timeout=0)
+        with comm.split(0) as same, comm.split(0, timeout=2.5) as other:
+            return comm.timeout, same.timeout, other.timeout
+
+    assert rt.run_local(2, body, timeout=30) == [(30, 30, 2.5)] * 2
+
+
 def test_leaving_the_block_by_exit_only_closes():
     def body(comm):
         x = np.ones(3)

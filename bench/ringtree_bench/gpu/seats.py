@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 
 import ringtree as rt
 from ringtree import _core
-from ringtree.communicator.communicator import open_communicator
 from ringtree.cuda.streams import ask_for_queues, own_stream
 from ringtree.errors import RingtreeError
 from ringtree.launch import timeout_of
-from ringtree.rendezvous.parent import through_parent
 
 from ringtree_bench.collectives import COLLECTIVES
 from ringtree_bench.gpu.tensors import torch_of_gpu
@@ -154,11 +152,8 @@ def _seat(world: World, kind: str) -> Seat:
 
 def _connected(world: World) -> rt.Communicator:
     """A communicator of the same ranks that has made its first call on the GPU; a collective."""
-    outer, everyone = world.comm, list(range(world.size))
-    comm = open_communicator(
-        outer.transport, world.rank, world.size, _patience(), through_parent(outer, everyone), outer._settings
-    )
-    outer._groups.add(comm)  # ends with it, should another rank fail
+    comm = world.comm.split(0, timeout=_patience())
+    assert comm is not None  # who gives a color is in a group
     comm.all_reduce(comm.empty(1, device="cuda"))  # the first call finds out how messages travel
     comm.synchronize()
     return comm

@@ -19,6 +19,7 @@ from ringtree.communicator.point_to_point import PointToPoint
 from ringtree.communicator.reductions import Reductions
 from ringtree.cuda import empty as empty_on_gpu
 from ringtree.errors import InvalidArgument, RankFailure, TransportError
+from ringtree.launch import timeout_of
 from ringtree.rendezvous import Exchange, through_parent
 from ringtree.tuning import ON_GPU, Rules, Settings
 
@@ -133,19 +134,27 @@ class Communicator(Reductions, Movement, PointToPoint):
         except (InvalidArgument, TransportError) as error:
             raise self._refusal("empty", error, type(error)) from None
 
-    def split(self, color: int | None, key: int = 0) -> "Communicator | None":
+    def split(
+        self, color: int | None, key: int = 0, *, timeout: float | None = None
+    ) -> "Communicator | None":
         """Divide the ranks into groups, each with a communicator of its own; every rank must call it.
 
         Args:
             color: ranks with the same color make a group; None: this rank is in no group.
             key: ranks of a group are ordered by key, then by their rank here.
+            timeout: seconds that bound every wait in the group; None: as here.
 
         Returns:
-            This rank's group, or None without a color. It has the timeout and the transport of this one.
+            This rank's group, or None without a color. It has the transport of this one.
 
         Raises:
+            InvalidArgument: `timeout` is not a number of seconds above 0.
             RingtreeError: as all_reduce.
         """
+        try:
+            patience = timeout_of(self.timeout if timeout is None else timeout, {})
+        except InvalidArgument as error:
+            raise self._refusal("split", str(error)) from None
         wish = [color is not None, self._integer("color", color or 0), self._integer("key", key)]
         wishes = np.empty((self._world, 3), np.int64)
         self.all_gather(wishes, np.array(wish, np.int64))
@@ -156,7 +165,7 @@ class Communicator(Reductions, Movement, PointToPoint):
             exchange(b"")
             return None
         group = open_communicator(
-            self.transport, members.index(self._rank), len(members), self.timeout, exchange, self._settings
+            self.transport, members.index(self._rank), len(members), patience, exchange, self._settings
         )
         self._groups.add(group)
         return group
