@@ -274,6 +274,10 @@ at::Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::opti
                                            dtype.value_or(at::kFloat));
 }
 
+/// Before work that is a kernel on a GPU and is done by the host here. Copies behind what has not been done
+/// yet would wait inside of CUDA, where they hold up the process's other threads, as no kernel does.
+void wait_outside() { check(cudaStreamSynchronize(current())); }
+
 void move(void* to, const void* from, std::size_t bytes) {
   if (bytes != 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current()));
 }
@@ -327,6 +331,7 @@ at::Tensor& copy(at::Tensor& to, const at::Tensor& from, bool /*non_blocking*/) 
   } else if (!to.is_cuda()) {
     to.copy_(on_host(from));
   } else {
+    wait_outside();
     at::Tensor all = storage_on_host(to);
     same_view(all, to).copy_(on_host(from));
     move(to.storage().mutable_data(), all.data_ptr(), static_cast<std::size_t>(all.numel()));
@@ -380,7 +385,10 @@ std::int64_t get_device() { return Guard().getDevice().index(); }
 
 void synchronize() { check(cudaDeviceSynchronize()); }
 
-void on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) { at::native::cpu_fallback(op, stack); }
+void on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  wait_outside();
+  at::native::cpu_fallback(op, stack);
+}
 
 }  // namespace
 
