@@ -25,6 +25,9 @@ constexpr std::size_t kCount = 1501;
 constexpr int kReplays = kIsSanitized ? 100 : 10'000;  // by two ranks
 constexpr int kFewReplays = kIsSanitized ? 10 : 100;   // by more
 
+/// Turns of ten launches each. A stream's queue holds a thousand, and a full one holds up all threads.
+constexpr int kAtOnce = 50;
+
 /// values[i] = value_of(rank, i) + turn
 __global__ void put_values(std::int32_t* values, std::size_t count, int rank, std::int32_t turn) {
   for (std::size_t i = threadIdx.x; i < count; i += blockDim.x) values[i] = value_of(rank, i) + turn;
@@ -101,6 +104,7 @@ TEST_F(Graphs, RunTheirCallsAtEachReplayOnWhatTheBuffersHoldThen) {
         program.fill(self, stream, turn);
         graph.replay(stream);
         program.check(self, stream, turn);
+        if (turn % kAtOnce == kAtOnce - 1) EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
       }
       self.expect_success();
       EXPECT_EQ(self.gpu().progress().ended, 3U * static_cast<unsigned>(replays));
