@@ -218,18 +218,20 @@ def check(case: Case, results: Sequence[Result]) -> None:
     refusals = [result for result in results if isinstance(result, str)]
     assert not refusals, f"{case}: {refusals}"
     inputs = [input_of(case, rank, world) for rank in range(world)]
+    expected = expected_of(case, inputs)
     for rank, result in enumerate(results):
         assert result is None or isinstance(result, np.ndarray)
-        check_rank(case, inputs, rank, result)
+        check_rank(case, inputs, rank, result, expected[rank])
     if case.collective in ("all_reduce", "broadcast", "all_gather", "all_gather_v"):
         assert len({result.tobytes() for result in results if isinstance(result, np.ndarray)}) == 1, (
             f"{case}: the ranks' bits differ"
         )
 
 
-def check_rank(case: Case, inputs: Sequence[Array], rank: int, got: Array | None) -> None:
-    """Holds the result of one rank against the reference; `inputs` are those of all ranks."""
-    expected = _expected_shares(case, inputs)[rank]
+def check_rank(
+    case: Case, inputs: Sequence[Array], rank: int, got: Array | None, expected: Array | None
+) -> None:
+    """Holds the result of one rank against what it must get; `inputs` are those of all ranks."""
     where = f"{case}, rank {rank} of {len(inputs)}"
     if expected is None:
         assert got is None, where
@@ -258,7 +260,7 @@ def _compare(case: Case, got: Array, expected: Array, inputs: Sequence[Array], r
     reference.check_close(got, [x[part] for x in inputs], case.dtype, case.op)
 
 
-def _expected_shares(case: Case, inputs: Sequence[Array]) -> list[Array | None]:
+def expected_of(case: Case, inputs: Sequence[Array]) -> list[Array | None]:
     """What each rank must get; a reduction in float64 or int64, what is only moved as it is."""
     world = len(inputs)
     cuts = np.cumsum(case.shares(world))[:-1]

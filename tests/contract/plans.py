@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 import ringtree as rt
-from contract.cases import REDUCTIONS, Case, check_rank, forms_of, has_root, input_of, ops_of, start
+from contract.cases import (
+    REDUCTIONS,
+    Case,
+    check_rank,
+    expected_of,
+    forms_of,
+    has_root,
+    input_of,
+    ops_of,
+    start,
+)
 from contract.reference import any_bytes, supported
 
 UNEVEN = ("all_gather_v", "reduce_scatter_v", "all_to_all_v")
@@ -89,4 +99,5 @@ def pass_message(comm: rt.Communicator, message: Message) -> Iterator[Check]:
 def make_call(comm: rt.Communicator, case: Case) -> Check:
     started = start(comm, case, input_of(case, comm.rank, comm.world_size))
     inputs = [input_of(case, rank, comm.world_size) for rank in range(comm.world_size)]
-    return lambda: check_rank(case, inputs, comm.rank, started.finish())
+    expected = expected_of(case, inputs)[comm.rank]
+    return lambda: check_rank(case, inputs, comm.rank, started.finish(), expected)

@@ -1,9 +1,10 @@
 """Ranks as processes: starts them, collects what each returns or raises in bounded time, leaves none behind.
 
-A fork server that has numpy and ringtree in memory starts a rank in a few milliseconds. What a rank runs is
-a module-level function, also of a test module, which the child loads from its file.
+A fork server that has numpy, ringtree and the cases in memory starts a rank in a few milliseconds. What a
+rank runs is a module-level function, also of a test module, which the child loads from its file.
 """
 
+import functools
 import importlib.util
 import itertools
 import multiprocessing
@@ -14,13 +15,24 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any, Self
+from unittest import mock
 
-_FORK_SERVER = multiprocessing.get_context("forkserver")
-_FORK_SERVER.set_forkserver_preload(["pytest", "numpy", "ml_dtypes", "ringtree"])
+
+@functools.cache
+def _fork_server() -> ForkServerContext:
+    """Started with this process's path, which Python 3.11 does not tell it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "ringtree", "contract.cases"])
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        forkserver.ensure_running()
+    return context
+
 
 # What launchers set; a rank must see only what it is given.
 _LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "OMPI_", "PMI_", "PMIX_", "SLURM_", "RINGTREE_")
@@ -86,10 +98,11 @@ class Processes:
             for each in (function, *args)
             if isinstance(each, FunctionType)
         }
+        server = _fork_server()
         for rank in range(world) if present is None else present:
-            ours, theirs = _FORK_SERVER.Pipe()
+            ours, theirs = server.Pipe()
             variables = {"RANK": str(rank), "WORLD_SIZE": str(world), "RINGTREE_RENDEZVOUS": rendezvous}
-            process = _FORK_SERVER.Process(
+            process = server.Process(
                 target=_run_rank,
                 args=(theirs, modules, {**variables, **(environment or {})}),
                 daemon=True,
