@@ -54,6 +54,7 @@ def ddp(models: str, rounds: int, json_path: Path | None, ranks: int | None) -> 
             "# milliseconds, medians of the slowest rank; what they add to a silent step is communication"
         )
         screen.say("# to alone: how many times as much Gloo adds to a step under no_sync() as ringtree")
+        screen.say("# a dash: a step was no slower than the one without, so there is nothing to divide by")
         screen.say(
             "# model    parameters    alone   silent     gloo ringtree  ratio"
             "  adding: gloo ringtree  ratio  to alone"
@@ -160,13 +161,16 @@ def line_of(row: dict[str, Any]) -> str:
     """A row of the table."""
     times = [1000 * row[name] for name in ("alone", "silent", "gloo", "ringtree")]
     alone, silent, gloo, ours = times
-    added, to_alone = ([max(each - without, 1e-3) for each in (gloo, ours)] for without in (silent, alone))
+
+    def times_as_much(without: float) -> str:
+        added = [each - without for each in (gloo, ours)]
+        return f"{added[0] / added[1]:.1f}x" if min(added) > 0 else "-"
 
     def cells() -> Iterator[str]:
         yield f"  {row['model']:<9}{row['parameters']:>10}"
         yield from (f"{each:>9.1f}" for each in times)
         yield f"{gloo / ours:>6.2f}x"
-        yield f"{added[0]:>14.1f}{added[1]:>9.1f}{added[0] / added[1]:>6.1f}x"
-        yield f"{to_alone[0] / to_alone[1]:>9.1f}x"
+        yield f"{gloo - silent:>14.1f}{ours - silent:>9.1f}"
+        yield f"{times_as_much(silent):>7}{times_as_much(alone):>10}"
 
     return "".join(cells())

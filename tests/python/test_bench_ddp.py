@@ -35,6 +35,12 @@ def test_a_row_holds_ratios_of_the_step_and_of_what_communication_adds() -> None
     assert line_of(row).split() == [*cells, "3.1x"]
 
 
+def test_a_step_that_is_no_slower_than_the_one_without_has_no_ratio_to_it() -> None:
+    row = {"model": "gpt", "parameters": 1000, "alone": 0.09, "silent": 0.1, "gloo": 0.2, "ringtree": 0.099}
+    cells = [*("gpt", "1000"), *("90.0", "100.0", "200.0", "99.0"), "2.02x", *("100.0", "-1.0"), "-"]
+    assert line_of(row).split() == [*cells, "12.2x"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
