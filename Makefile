@@ -19,7 +19,7 @@ MPIRUN := mpirun -n 2 --map-by :OVERSUBSCRIBE --bind-to none
 export CUDACXX ?= $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null)
 
 CORE_SOURCES := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.def' -o -name '*.cu')
-CPP_TEST_SOURCES := $(shell find tests/cpp tests/emulator -name '*.h' -o -name '*.cpp' -o -name '*.def')
+CPP_TEST_SOURCES := $(shell find tests -name '*.h' -o -name '*.cpp' -o -name '*.def')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -11,121 +11,24 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/view_native.h>
-#include <c10/core/Allocator.h>
 #include <c10/core/DeviceGuard.h>
-#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <cuda_runtime_api.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <compare>
-#include <cstdlib>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <set>
 #include <torch/csrc/distributed/c10d/reducer_timer.hpp>
 #include <utility>
-#include <vector>
 
-namespace {
+#include "emulated_device.h"
+#include "emulated_memory.h"
 
-constexpr c10::DeviceType kCuda = c10::DeviceType::CUDA;
-
-void check(cudaError_t result) { TORCH_CHECK(result == cudaSuccess, cudaGetErrorString(result)); }
-
-/// Asked of a process that is still to be forked, so it may not begin the emulation.
-c10::DeviceIndex device_count() {
-  const char* const said = std::getenv("RINGTREE_EMULATED_DEVICES");
-  return static_cast<c10::DeviceIndex>(said == nullptr ? 1 : std::atoi(said));
-}
-
-/// Of the calling thread, by device; 0 is the default one.
-thread_local std::map<c10::DeviceIndex, c10::StreamId> current_streams;
-
-cudaStream_t native(c10::StreamId stream) { return reinterpret_cast<cudaStream_t>(stream); }
-cudaStream_t native(const c10::Stream& stream) { return native(stream.id()); }
-
-struct Guard final : c10::impl::DeviceGuardImplInterface {
-  c10::DeviceType type() const override { return kCuda; }
-  c10::Device getDevice() const override {
-    int device = 0;
-    check(cudaGetDevice(&device));
-    return {kCuda, static_cast<c10::DeviceIndex>(device)};
-  }
-  c10::Device exchangeDevice(c10::Device device) const override {
-    const c10::Device before = getDevice();
-    setDevice(device);
-    return before;
-  }
-  void setDevice(c10::Device device) const override {
-    if (device.has_index()) check(cudaSetDevice(device.index()));
-  }
-  void uncheckedSetDevice(c10::Device device) const noexcept override {
-    if (device.has_index()) cudaSetDevice(device.index());
-  }
-  c10::DeviceIndex deviceCount() const noexcept override { return device_count(); }
-
-  c10::Device with_index(c10::Device device) const { return device.has_index() ? device : getDevice(); }
-  c10::Stream stream_of(c10::Device device, c10::StreamId id) const {
-    return c10::Stream(c10::Stream::UNSAFE, with_index(device), id);
-  }
-  c10::Stream getStream(c10::Device device) const override {
-    return stream_of(device, current_streams[with_index(device).index()]);
-  }
-  c10::Stream getDefaultStream(c10::Device device) const override { return stream_of(device, 0); }
-  c10::Stream getNewStream(c10::Device device, int /*priority*/) const override {
-    const c10::Device before = exchangeDevice(device);
-    cudaStream_t stream = nullptr;
-    const cudaError_t result = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    setDevice(before);
-    check(result);
-    return stream_of(device, reinterpret_cast<c10::StreamId>(stream));
-  }
-  c10::Stream getStreamFromGlobalPool(c10::Device device, bool /*isHighPriority*/) const override {
-    return getNewStream(device, 0);
-  }
-  c10::Stream exchangeStream(c10::Stream stream) const override {
-    const c10::Stream before = getStream(stream.device());
-    current_streams[stream.device_index()] = stream.id();
-    return before;
-  }
-  void* getStreamNativeHandle(const c10::Stream stream) const override { return native(stream); }
-  bool queryStream(const c10::Stream& stream) const override {
-    return cudaStreamQuery(native(stream)) == cudaSuccess;
-  }
-  void synchronizeStream(const c10::Stream& stream) const override {
-    check(cudaStreamSynchronize(native(stream)));
-  }
-
-  void record(void** event, const c10::Stream& stream, const c10::DeviceIndex /*device*/,
-              const c10::EventFlag /*flag*/) const override {
-    if (*event == nullptr) {
-      cudaEvent_t made = nullptr;
-      check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
-      *event = made;
-    }
-    check(cudaEventRecord(static_cast<cudaEvent_t>(*event), native(stream)));
-  }
-  void block(void* event, const c10::Stream& stream) const override {
-    if (event != nullptr) check(cudaStreamWaitEvent(native(stream), static_cast<cudaEvent_t>(event), 0));
-  }
-  bool queryEvent(void* event) const override {
-    return event == nullptr || cudaEventQuery(static_cast<cudaEvent_t>(event)) == cudaSuccess;
-  }
-  void synchronizeEvent(void* event) const override {
-    if (event != nullptr) check(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
-  }
-  void destroyEvent(void* event, const c10::DeviceIndex /*device*/) const noexcept override {
-    if (event != nullptr) cudaEventDestroy(static_cast<cudaEvent_t>(event));
-  }
-};
+using namespace ringtree::testing;
 
 C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 
-/// That of the current device.
-cudaStream_t current() { return native(Guard().getStream(kCuda)); }
+namespace {
 
 /// What PyTorch asks of CUDA as a whole, under the name by which it looks for that.
 struct CUDAHooks final : at::CUDAHooksInterface {
@@ -173,91 +76,6 @@ C10_REGISTER_TYPED_CLASS(TimerRegistry, c10::kCUDA, EmulatedTimer)
 }  // namespace c10d
 
 namespace {
-
-/// As PyTorch's own allocator does: what is freed serves the next tensor of its size on the stream on which
-/// it was allocated, the lowest address first, at once and whatever that stream holds; but not before other
-/// streams have come to where they were when it was freed, if record_stream() has told that they use it. It
-/// waits for nobody.
-class Memory final : public c10::Allocator {
- public:
-  c10::DataPtr allocate(std::size_t bytes) override {
-    if (bytes == 0) return {nullptr, Guard().getDevice()};
-    const Place place{Guard().getDevice().index(), Guard().getStream(kCuda).id(), bytes};
-    void* const memory = take(place);
-    return {memory, memory, &give_back, Guard().getDevice()};
-  }
-
-  void copy_data(void* to, const void* from, std::size_t bytes) const override {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, current()));
-  }
-
-  void record(void* block, c10::StreamId stream) {
-    const std::lock_guard lock(mutex_);
-    const auto used = used_.find(block);
-    if (used != used_.end() && used->second.place.stream != stream) used->second.also_on.insert(stream);
-  }
-
- private:
-  struct Place {
-    c10::DeviceIndex device;
-    c10::StreamId stream;
-    std::size_t bytes;
-    auto operator<=>(const Place&) const = default;
-  };
-  struct Use {
-    Place place;
-    std::set<c10::StreamId> also_on;
-  };
-
-  void* take(const Place& place) {
-    const std::lock_guard lock(mutex_);
-    void* memory = nullptr;
-    auto found = freed_.lower_bound({place, nullptr});
-    while (found != freed_.end() && found->first.first == place && !are_over(found->second)) ++found;
-    if (found != freed_.end() && found->first.first == place)
-      memory = freed_.extract(found).key().second;
-    else
-      check(cudaMalloc(&memory, place.bytes));
-    used_[memory] = {place, {}};
-    return memory;
-  }
-
-  static bool are_over(std::vector<cudaEvent_t>& events) {
-    std::erase_if(events, [](cudaEvent_t event) {
-      return cudaEventQuery(event) == cudaSuccess && cudaEventDestroy(event) == cudaSuccess;
-    });
-    cudaGetLastError();  // "not ready" is no error
-    return events.empty();
-  }
-
-  static void give_back(void* block);
-
-  void keep(void* block) {
-    const std::lock_guard lock(mutex_);
-    const Use use = used_.extract(block).mapped();
-    std::vector<cudaEvent_t> ends;
-    int before = 0;
-    if (cudaGetDevice(&before) != cudaSuccess) return;  // the process ends
-    cudaSetDevice(use.place.device);
-    for (const c10::StreamId stream : use.also_on) {
-      cudaEvent_t event = nullptr;
-      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-      check(cudaEventRecord(event, native(stream)));
-      ends.push_back(event);
-    }
-    cudaSetDevice(before);
-    freed_.emplace(std::pair(use.place, block), std::move(ends));
-  }
-
-  std::mutex mutex_;  // guards:
-  std::map<void*, Use> used_;
-  std::map<std::pair<Place, void*>, std::vector<cudaEvent_t>> freed_;  // until when others use it
-};
-
-/// Never destroyed: tensors are freed until the process ends.
-Memory& memory = *new Memory;
-
-void Memory::give_back(void* block) { memory.keep(block); }
 
 at::Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
                  std::optional<at::Device> device, std::optional<bool>,

@@ -9,7 +9,6 @@ import torch
 # emulated_torch.cpp, which conftest.py loads before torch.
 _IS_EMULATED = hasattr(torch.ops.emulated_cuda, "to_cuda")
 
-
 BOTH = "cpu:ringtree,cuda:ringtree"  # one group for tensors on CPUs and on GPUs
 
 
